@@ -1,0 +1,55 @@
+//! The daemon; see `windlass::service`.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use windlass::config;
+use windlass::service::Service;
+
+/// Runs GitLab CI jobs in podman containers.
+///
+/// Started by systemd, or by hand for a look. gitlab-runner's custom executor reaches it through windlass-config,
+/// windlass-prepare, windlass-run and windlass-cleanup. SIGTERM ends it; running jobs go on and are taken up again by the next start.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration; `windlass check` explains it
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+    config: PathBuf,
+    /// What to log, for example "debug" or "windlass::executor=debug"
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "WINDLASS_LOG")]
+    log: EnvFilter,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(arguments.log)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let settings = match config::load(&arguments.config) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return config::EXIT_CODE.into();
+        }
+    };
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(async { Service::build(settings).await?.run().await }));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("windlassd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `windlass check [FILE]`: everything that is wrong with a configuration, or the settings that it has in effect.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::config;
+
+/// Checks `file` and writes the result to `out`; the returned exit code is 0, or 78 for a configuration that the
+/// daemon would refuse.
+///
+/// Settings are written as TOML that is itself a valid configuration; warnings are comments in it.
+///
+/// # Errors
+/// Writing to `out` failed.
+pub fn run(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
+    let settings = match config::load(file) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            writeln!(out, "{errors}")?;
+            let count = errors.problems().len();
+            let plural = if count == 1 { "" } else { "s" };
+            writeln!(out, "{count} error{plural}; windlassd does not start with this configuration.")?;
+            return Ok(config::EXIT_CODE);
+        }
+    };
+    let text = config::to_toml(&settings).map_err(io::Error::other)?;
+    writeln!(out, "# {} is valid. The settings in effect:", file.display().to_string().escape_debug())?;
+    for warning in config::warnings(&settings) {
+        writeln!(out, "# Warning: {warning}.")?;
+    }
+    writeln!(out, "\n{text}")?;
+    out.flush()?;
+    Ok(0)
+}

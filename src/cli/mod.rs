@@ -1,0 +1,4 @@
+//! What the `windlass` command does.
+
+pub mod check;
+pub mod status;

@@ -1,0 +1,195 @@
+//! `windlass status`: slots and leases, as a table or as JSON.
+
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::protocol::daemon::{Reply, Request, Status};
+use crate::protocol::frame::Decoder;
+use crate::protocol::stream;
+
+/// Longest answer that is read, in bytes: some ten thousand leases.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;
+/// How long the daemon may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Slots, and the job, stage and time of each
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  windlass status\n  windlass status --json | jq '.leases[] | select(.state == \"running\")'"
+)]
+pub struct StatusArgs {
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/windlass/windlass.sock")]
+    pub socket: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// When the daemon does not answer, or refuses.
+pub fn run(arguments: &StatusArgs) -> Result<u8> {
+    let status = ask(&arguments.socket)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", table(&status, SystemTime::now()));
+    }
+    Ok(0)
+}
+
+/// Asks the daemon at this socket.
+///
+/// # Errors
+/// When it does not answer, or refuses.
+pub fn ask(socket: &Path) -> Result<Status> {
+    let stream = UnixStream::connect(socket).with_context(|| match std::fs::metadata(socket) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            format!("windlassd is not running: there is no socket {}", socket.display())
+        }
+        _ => format!("cannot reach windlassd at {}", socket.display()),
+    })?;
+    stream.set_read_timeout(Some(LIMIT)).context("set up the connection")?;
+    stream::send(&stream, &Request::Status).context("ask windlassd")?;
+    match stream::receive_message(&stream, &mut Decoder::new(ANSWER_MAX)).context("hear from windlassd")? {
+        Reply::Status(status) => Ok(*status),
+        Reply::Failed { message, .. } => bail!("{message}"),
+        _ => bail!("windlassd gave another answer than was expected; are both of the same release?"),
+    }
+}
+
+/// The status for people.
+fn table(status: &Status, now: SystemTime) -> String {
+    let busy = status.slots.iter().filter(|slot| slot.lease.is_some()).count();
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{words}");
+    };
+    let daemon = &status.daemon;
+    line(format_args!(
+        "windlassd {}, process {}, up {}; {busy} of {} slots busy",
+        daemon.version,
+        daemon.pid,
+        ago(&daemon.started_at, now),
+        status.slots.len()
+    ));
+    for warning in &daemon.warnings {
+        line(format_args!("warning: {warning}"));
+    }
+    let mut rows = vec![["SLOT", "STATE", "JOB", "PROJECT", "STAGE", "FOR", "IMAGE"].map(str::to_owned)];
+    for slot in &status.slots {
+        let name = format!("{}/{}", slot.profile, slot.index);
+        let lease = slot.lease.as_ref().and_then(|id| status.leases.iter().find(|lease| lease.id == *id));
+        rows.push(match lease {
+            None => {
+                [name, "free".to_owned(), String::new(), String::new(), String::new(), String::new(), String::new()]
+            }
+            Some(lease) => row(name, lease, now),
+        });
+    }
+    let placed = |id: &str| status.slots.iter().any(|slot| slot.lease.as_deref() == Some(id));
+    for lease in status.leases.iter().filter(|lease| !placed(&lease.id)) {
+        rows.push(row(format!("{}/-", lease.profile), lease, now));
+    }
+    let widths: [usize; 7] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        line(format_args!("{}", cells.join("  ").trim_end()));
+    }
+    for lease in &status.leases {
+        if let Some(problem) = &lease.problem {
+            line(format_args!("job {}: {problem}", lease.job_id));
+        }
+    }
+    text
+}
+
+fn row(slot: String, lease: &crate::protocol::daemon::LeaseStatus, now: SystemTime) -> [String; 7] {
+    let since = lease.stage_since.as_ref().unwrap_or(&lease.since);
+    [
+        slot,
+        lease.state.clone(),
+        lease.job_id.to_string(),
+        lease.project_path.clone(),
+        lease.stage.clone().unwrap_or_default(),
+        ago(since, now),
+        lease.image.clone().unwrap_or_default(),
+    ]
+}
+
+/// How long ago that was, in words.
+fn ago(date: &str, now: SystemTime) -> String {
+    let since = humantime::parse_rfc3339(date).ok().and_then(|then| now.duration_since(then).ok()).unwrap_or_default();
+    humantime::format_duration(Duration::from_secs(since.as_secs())).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus};
+
+    #[test]
+    fn the_table_names_slots_jobs_and_stages() {
+        let lease = LeaseStatus {
+            id: "0123".into(),
+            state: "running".into(),
+            profile: "default".into(),
+            slot: Some(0),
+            job_id: 11,
+            project_id: 7,
+            project_path: "g/p".into(),
+            instance: "gitlab.example.com".into(),
+            image: Some("alpine".into()),
+            container: None,
+            stage: Some("build_script".into()),
+            since: "2026-01-01T00:00:00Z".into(),
+            stage_since: Some("2026-01-01T00:01:00Z".into()),
+            problem: None,
+        };
+        let waiting = LeaseStatus {
+            id: "4567".into(),
+            state: "waiting".into(),
+            slot: None,
+            stage: None,
+            stage_since: None,
+            problem: Some("why".into()),
+            ..lease.clone()
+        };
+        let slot = |index, lease: Option<&str>| SlotStatus {
+            profile: "default".into(),
+            index,
+            lease: lease.map(str::to_owned),
+        };
+        let status = Status {
+            daemon: DaemonStatus {
+                version: "0.1.0".into(),
+                pid: 1,
+                started_at: "2026-01-01T00:00:00Z".into(),
+                warnings: vec![],
+            },
+            slots: vec![slot(0, Some("0123")), slot(1, None)],
+            leases: vec![lease, waiting],
+        };
+        let now = humantime::parse_rfc3339("2026-01-01T00:02:05Z").expect("date");
+        let text = table(&status, now);
+        let expected = "\
+windlassd 0.1.0, process 1, up 2m 5s; 1 of 2 slots busy
+SLOT       STATE    JOB  PROJECT  STAGE         FOR    IMAGE
+default/0  running  11   g/p      build_script  1m 5s  alpine
+default/1  free
+default/-  waiting  11   g/p                    2m 5s  alpine
+job 11: why
+";
+        assert_eq!(text, expected);
+    }
+}

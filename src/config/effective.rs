@@ -1,0 +1,108 @@
+//! The settings in effect, written as a configuration file that would give the same settings again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+
+use super::DEFAULT_PROFILE;
+use super::fragment::{Field, Fragment, JobFragment, PodmanFragment, ProfileFragment, SocketFragment};
+use super::settings::{JobSettings, PodmanSettings, Settings, SocketSettings, UserNamespace};
+use super::values::{Number, Size, TimeSpan, Whole};
+use super::words::{NamespaceMode, Word};
+
+/// The settings as TOML. Keys without a value (`memory` without a limit, for example) are not in it.
+///
+/// # Errors
+/// A path that is not UTF-8; settings that were read from a file have none.
+pub fn to_toml(settings: &Settings) -> Result<String, toml::ser::Error> {
+    toml::to_string(&fragment(settings)?)
+}
+
+fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
+    let default = settings.profiles.get(DEFAULT_PROFILE);
+    let others = settings.profiles.iter().filter(|(name, _)| *name != DEFAULT_PROFILE);
+    let profile = others.map(|(name, profile)| {
+        let fragment = ProfileFragment {
+            slots: whole(profile.slots),
+            slot_wait: field(TimeSpan(profile.slot_wait)),
+            job: job(&profile.job),
+        };
+        (place(name.clone()), fragment)
+    });
+    Ok(Fragment {
+        run_dir: path(&settings.run_dir)?,
+        state_dir: path(&settings.state_dir)?,
+        slots: default.and_then(|profile| whole(profile.slots)),
+        slot_wait: default.and_then(|profile| field(TimeSpan(profile.slot_wait))),
+        socket: socket(&settings.socket)?,
+        podman: podman(&settings.podman)?,
+        job: default.map(|profile| job(&profile.job)).unwrap_or_default(),
+        profile: profile.collect(),
+    })
+}
+
+fn socket(settings: &SocketSettings) -> Result<SocketFragment, toml::ser::Error> {
+    Ok(SocketFragment {
+        path: path(&settings.path)?,
+        allowed_users: Some(settings.allowed_users.iter().cloned().map(place).collect()),
+        group: settings.group.clone().map(place),
+        max_connections: i128::try_from(settings.max_connections).ok().map(|count| place(Whole(count))),
+        daemon_wait: field(TimeSpan(settings.daemon_wait)),
+    })
+}
+
+fn podman(settings: &PodmanSettings) -> Result<PodmanFragment, toml::ser::Error> {
+    let pair = |(name, value): (&String, &String)| (place(name.clone()), place(value.clone()));
+    let (mode, ids) = match settings.user_namespace {
+        UserNamespace::Separate { first, size, ranges } => (NamespaceMode::Separate, Some((first, size, ranges))),
+        UserNamespace::Host => (NamespaceMode::Host, None),
+    };
+    Ok(PodmanFragment {
+        command: path(&settings.command)?,
+        init: path(&settings.init)?,
+        timeout: field(TimeSpan(settings.timeout)),
+        pull_timeout: field(TimeSpan(settings.pull_timeout)),
+        user_namespace: field(Word(mode)),
+        user_namespace_first: ids.and_then(|(first, _, _)| whole(first)),
+        user_namespace_size: ids.and_then(|(_, size, _)| whole(size)),
+        user_namespace_ranges: ids.and_then(|(_, _, ranges)| whole(ranges)),
+        environment: settings.environment.iter().map(pair).collect::<BTreeMap<_, _>>(),
+    })
+}
+
+fn job(settings: &JobSettings) -> JobFragment {
+    JobFragment {
+        exec: field(Word(settings.exec)),
+        grace: field(TimeSpan(settings.grace)),
+        margin: field(TimeSpan(settings.margin)),
+        timeout_margin: field(TimeSpan(settings.timeout_margin)),
+        default_image: settings.default_image.clone().map(place),
+        pull_policy: field(Word(settings.pull_policy)),
+        memory: settings.memory.map(|bytes| place(Size(bytes))),
+        cpus: settings.cpus.map(|cpus| place(Number(cpus))),
+        pids: settings.pids.and_then(whole),
+        network: field(Word(settings.network)),
+    }
+}
+
+fn path(path: &Path) -> Result<Field<String>, toml::ser::Error> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| <toml::ser::Error as serde::ser::Error>::custom(format!("{path:?} is not UTF-8")))?;
+    Ok(field(text.to_owned()))
+}
+
+fn whole(number: u32) -> Field<Whole> {
+    field(Whole(number.into()))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "what a fragment's field takes")]
+fn field<T>(value: T) -> Field<T> {
+    Some(place(value))
+}
+
+/// Nothing that is written has a place in a file yet.
+fn place<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}

@@ -1,0 +1,82 @@
+//! The configuration as it is read: every key optional, every value with its place in the file.
+//!
+//! The same types write the effective settings, so what is printed has the keys that are read, by construction.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::settings::{ExecMode, Network, PullPolicy};
+use super::values::{Number, Size, TimeSpan, Whole};
+use super::words::{NamespaceMode, Word};
+
+/// A key's value, where the file has one.
+pub(super) type Field<T> = Option<Spanned<T>>;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Fragment {
+    pub run_dir: Field<String>,
+    pub state_dir: Field<String>,
+    pub slots: Field<Whole>,
+    pub slot_wait: Field<TimeSpan>,
+    pub socket: SocketFragment,
+    pub podman: PodmanFragment,
+    pub job: JobFragment,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub profile: BTreeMap<Spanned<String>, ProfileFragment>,
+}
+
+/// `[socket]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SocketFragment {
+    pub path: Field<String>,
+    pub allowed_users: Option<Vec<Spanned<String>>>,
+    pub group: Field<String>,
+    pub max_connections: Field<Whole>,
+    pub daemon_wait: Field<TimeSpan>,
+}
+
+/// `[podman]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PodmanFragment {
+    pub command: Field<String>,
+    pub init: Field<String>,
+    pub timeout: Field<TimeSpan>,
+    pub pull_timeout: Field<TimeSpan>,
+    pub user_namespace: Field<Word<NamespaceMode>>,
+    pub user_namespace_first: Field<Whole>,
+    pub user_namespace_size: Field<Whole>,
+    pub user_namespace_ranges: Field<Whole>,
+    /// A table of its own when written, so it comes last.
+    pub environment: BTreeMap<Spanned<String>, Spanned<String>>,
+}
+
+/// `[job]` and `[profile.NAME.job]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct JobFragment {
+    pub exec: Field<Word<ExecMode>>,
+    pub grace: Field<TimeSpan>,
+    pub margin: Field<TimeSpan>,
+    pub timeout_margin: Field<TimeSpan>,
+    pub default_image: Field<String>,
+    pub pull_policy: Field<Word<PullPolicy>>,
+    pub memory: Field<Size>,
+    pub cpus: Field<Number>,
+    pub pids: Field<Whole>,
+    pub network: Field<Word<Network>>,
+}
+
+/// `[profile.NAME]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ProfileFragment {
+    pub slots: Field<Whole>,
+    pub slot_wait: Field<TimeSpan>,
+    pub job: JobFragment,
+}

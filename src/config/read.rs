@@ -1,0 +1,126 @@
+//! From the file's text to a fragment: what is not TOML, keys that there are none of, values of the wrong kind.
+//!
+//! The TOML library stops at the first value that does not fit. So the value is taken out of the parsed document and
+//! the document read again, until it reads: then every problem is known, and whatever was sound is in the fragment.
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
+
+use super::errors::Problem;
+use super::fragment::Fragment;
+use super::schema::{FILE, Shape};
+use super::tree::{self, Path, Step};
+use super::{MAX_PROBLEMS, suggest, syntax};
+
+/// What was read, and what could not be.
+pub(super) struct Read {
+    pub fragment: Fragment,
+    pub problems: Vec<Problem>,
+    /// Why there may be more problems than these.
+    pub note: Option<&'static str>,
+}
+
+/// Reads the text of a configuration file.
+pub(super) fn read(text: &str) -> Read {
+    let mut parsed = syntax::parse(text);
+    let mut problems = parsed.problems;
+    if !parsed.whole {
+        let note = Some("The rest of the file can be checked when this is mended.");
+        return Read { fragment: Fragment::default(), problems, note };
+    }
+    check_keys(parsed.table.get_mut(), &FILE, &Path::default(), &mut problems);
+    Read { fragment: read_values(parsed.table, &mut problems), problems, note: None }
+}
+
+/// Reports keys that there are none of, and values where a table has to be; takes both out of the table.
+fn check_keys(table: &mut DeTable<'_>, shape: &Shape, at: &Path, problems: &mut Vec<Problem>) {
+    let mut unfit = Vec::new();
+    for (key, value) in table.iter() {
+        if problems.len() > MAX_PROBLEMS {
+            return;
+        }
+        let name = key.get_ref().as_ref();
+        let path = at.then(Step::Key(name.to_owned()));
+        let (span, message) = match (shape, table_shape(shape, name)) {
+            (Shape::Keys { keys, .. }, None) if !keys().contains(&name) => {
+                (key.span(), suggest::unknown_key(name, &at.to_string(), keys()))
+            }
+            (_, Some(_)) if !matches!(value.get_ref(), DeValue::Table(_)) => {
+                (value.span(), not_a_table(shape, &path, value.get_ref()))
+            }
+            _ => continue,
+        };
+        problems.push(Problem { key: path.to_string(), span: Some(span), message });
+        unfit.push(name.to_owned());
+    }
+    unfit.iter().for_each(|name| drop(table.remove(name.as_str())));
+    let names: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
+    for name in names {
+        if let (Some(inner), Some(DeValue::Table(table))) =
+            (table_shape(shape, &name), table.get_mut(name.as_str()).map(Spanned::get_mut))
+        {
+            check_keys(table, inner, &at.then(Step::Key(name)), problems);
+        }
+    }
+}
+
+/// The shape of the table that `name` must be; none where it is a plain value.
+fn table_shape<'a>(shape: &'a Shape, name: &str) -> Option<&'a Shape> {
+    match shape {
+        Shape::Keys { tables, .. } => tables.iter().find(|(table, _)| *table == name).map(|(_, shape)| shape),
+        Shape::Named(table) => Some(table),
+        Shape::Free => None,
+    }
+}
+
+fn not_a_table(shape: &Shape, path: &Path, value: &DeValue<'_>) -> String {
+    match (shape, value) {
+        (Shape::Named(_), _) => {
+            format!("a profile needs a name: put its keys under a header such as [profile.big]; {path} is not a table")
+        }
+        (_, DeValue::Array(_)) => format!("there can be only one: write the header [{path}], not [[{path}]] or a list"),
+        _ => format!("must be a table: write the header [{path}] and its keys below"),
+    }
+}
+
+/// Reads the values; those of the wrong kind are reported, and missing in what is returned.
+fn read_values(mut table: Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> Fragment {
+    while problems.len() <= MAX_PROBLEMS {
+        let error = match Fragment::deserialize(Deserializer::from(table.clone())) {
+            Ok(fragment) => return fragment,
+            Err(error) => error,
+        };
+        let path = error.span().and_then(|span| tree::about(table.get_ref(), &span));
+        let key = path.as_ref().map(Path::to_string).unwrap_or_default();
+        problems.push(Problem { key, span: error.span(), message: in_words(error.message()) });
+        match path {
+            Some(path) => tree::remove(table.get_mut(), &path),
+            None => break,
+        }
+    }
+    Fragment::default()
+}
+
+/// serde's message in TOML's words.
+fn in_words(message: &str) -> String {
+    if message.contains("overflow") {
+        return "is too large for any number here".to_owned();
+    }
+    let Some((found, wanted)) = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let wanted = match wanted {
+        "a string" => "text in quotes",
+        "a map" => r#"a table, such as { NAME = "value" }"#,
+        "a sequence" => r#"a list, such as ["one", "two"]"#,
+        other => other,
+    };
+    let found = match found {
+        "map" => "a table",
+        "sequence" => "a list",
+        other => other,
+    };
+    format!("must be {wanted}, not {found}")
+}

@@ -1,0 +1,108 @@
+//! Which keys and tables there are, asked of the fragment types themselves so that no second list can go stale.
+
+use serde::de::value::Error;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+
+use super::fragment::{Fragment, JobFragment, PodmanFragment, ProfileFragment, SocketFragment};
+
+/// What a table may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    /// These keys, some of them tables.
+    Keys { keys: fn() -> &'static [&'static str], tables: &'static [(&'static str, Shape)] },
+    /// A table for each name that the administrator chooses.
+    Named(&'static Shape),
+    /// Names and texts that the administrator chooses.
+    Free,
+}
+
+const SOCKET: Shape = Shape::Keys { keys: keys_of::<SocketFragment>, tables: &[] };
+const PODMAN: Shape = Shape::Keys { keys: keys_of::<PodmanFragment>, tables: &[("environment", Shape::Free)] };
+const JOB: Shape = Shape::Keys { keys: keys_of::<JobFragment>, tables: &[] };
+const PROFILE: Shape = Shape::Keys { keys: keys_of::<ProfileFragment>, tables: &[("job", JOB)] };
+
+/// The file's own shape.
+pub(super) const FILE: Shape = Shape::Keys {
+    keys: keys_of::<Fragment>,
+    tables: &[("socket", SOCKET), ("podman", PODMAN), ("job", JOB), ("profile", Shape::Named(&PROFILE))],
+};
+
+/// Every table with fixed keys, by the header that it has in the file; the file itself is `""`.
+pub(super) fn tables() -> Vec<(String, &'static [&'static str])> {
+    fn walk(header: &str, shape: &Shape, found: &mut Vec<(String, &'static [&'static str])>) {
+        match shape {
+            Shape::Keys { keys, tables } => {
+                found.push((header.to_owned(), keys()));
+                for (name, table) in *tables {
+                    walk(&join(header, name), table, found);
+                }
+            }
+            Shape::Named(table) => walk(&join(header, "NAME"), table, found),
+            Shape::Free => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &FILE, &mut found);
+    found
+}
+
+/// A dotted key, from the header that it is under and its own name.
+pub(super) fn join(header: &str, name: &str) -> String {
+    if header.is_empty() { name.to_owned() } else { format!("{header}.{name}") }
+}
+
+/// The field names of a struct, as serde's derive hands them to a deserializer.
+fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    struct Ask<'a>(&'a mut &'static [&'static str]);
+    impl<'de> Deserializer<'de> for Ask<'_> {
+        type Error = Error;
+        fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
+            Err(Error::custom("only field names are asked for"))
+        }
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut keys: &'static [&'static str] = &[];
+    // Always an error: the fields are what was wanted.
+    let _ = T::deserialize(Ask(&mut keys));
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_found_with_its_keys() {
+        let tables = tables();
+        let headers: Vec<&str> = tables.iter().map(|(header, _)| header.as_str()).collect();
+        assert_eq!(headers, ["", "socket", "podman", "job", "profile.NAME", "profile.NAME.job"]);
+        assert!(tables.iter().all(|(_, keys)| keys.len() >= 3), "{tables:?}");
+    }
+
+    #[test]
+    fn every_table_of_a_shape_is_one_of_its_keys() {
+        fn check(shape: &Shape) {
+            match shape {
+                Shape::Keys { keys, tables } => tables.iter().for_each(|(name, table)| {
+                    assert!(keys().contains(name), "{name}");
+                    check(table);
+                }),
+                Shape::Named(table) => check(table),
+                Shape::Free => {}
+            }
+        }
+        check(&FILE);
+    }
+}

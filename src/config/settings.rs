@@ -1,0 +1,142 @@
+//! The validated settings: what the rest of the program sees of the configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the daemon was told, checked and complete.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Runtime directory: leases, init sockets, job credentials. Lost at a reboot, kept over restarts.
+    pub run_dir: PathBuf,
+    /// State directory: what survives a reboot.
+    pub state_dir: PathBuf,
+    /// The shims' socket.
+    pub socket: SocketSettings,
+    /// How podman is called.
+    pub podman: PodmanSettings,
+    /// By name; `default` is always there and comes from the top level.
+    pub profiles: BTreeMap<String, Profile>,
+}
+
+/// The socket that the shims and the `windlass` command call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SocketSettings {
+    /// Where it is, unless systemd hands one over.
+    pub path: PathBuf,
+    /// Who may call: user names of this host; the daemon's own user always may.
+    pub allowed_users: Vec<String>,
+    /// Group that owns the socket (mode 0660); without one it is 0600, or 0666 where `allowed_users` alone decides.
+    pub group: Option<String>,
+    /// How many callers at once; more wait in the socket's queue.
+    pub max_connections: usize,
+    /// How long a shim waits for a daemon that is away, for example restarting.
+    pub daemon_wait: Duration,
+}
+
+/// How podman is called and set up.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PodmanSettings {
+    /// The program, by name or path.
+    pub command: PathBuf,
+    /// Path of the static `windlass-init`.
+    pub init: PathBuf,
+    /// Variables for podman beside HOME, PATH, XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS; nothing else of the
+    /// daemon's own environment reaches it.
+    pub environment: BTreeMap<String, String>,
+    /// How long one podman call may take, pulls excepted.
+    pub timeout: Duration,
+    /// How long one pull may take.
+    pub pull_timeout: Duration,
+    /// The user namespace of the jobs.
+    pub user_namespace: UserNamespace,
+}
+
+/// Which user namespace a job's containers get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "mode")]
+pub enum UserNamespace {
+    /// Rootless: a map of its own without the service's user (podman's `nomap`). Rootful: one range per project key.
+    Separate {
+        /// First host id of the first range (rootful).
+        first: u32,
+        /// Ids per range (rootful).
+        size: u32,
+        /// How many ranges there are (rootful).
+        ranges: u32,
+    },
+    /// podman's default: rootful none at all, rootless one in which the container's root is the service's own user.
+    Host,
+}
+
+/// A set of slots and the defaults of the jobs that run in them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Profile {
+    /// How many jobs at once.
+    pub slots: u32,
+    /// How long a job waits for a free slot.
+    pub slot_wait: Duration,
+    /// What its jobs get.
+    pub job: JobSettings,
+}
+
+/// What a job gets, unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSettings {
+    /// How stages are run.
+    pub exec: ExecMode,
+    /// From SIGTERM to SIGKILL when a stage is ended early.
+    pub grace: Duration,
+    /// How much longer than the grace an init may take to answer before its container is killed.
+    pub margin: Duration,
+    /// Added to the job's own timeout before a lease that nobody cleaned up is reaped.
+    pub timeout_margin: Duration,
+    /// The image of jobs that name none.
+    pub default_image: Option<String>,
+    /// When images are pulled.
+    pub pull_policy: PullPolicy,
+    /// Memory limit in bytes.
+    pub memory: Option<u64>,
+    /// CPUs, for example 1.5.
+    pub cpus: Option<f64>,
+    /// How many processes and threads.
+    pub pids: Option<u32>,
+    /// The job's network.
+    pub network: Network,
+}
+
+/// How stages are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExecMode {
+    /// Through the container's init, reached by its inherited socket.
+    Init,
+    /// Through `podman exec`, where the host's policy denies the first.
+    Podman,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullPolicy {
+    /// Before each job.
+    Always,
+    /// When the host does not have it.
+    IfNotPresent,
+    /// Never: it has to be there.
+    Never,
+}
+
+/// The network of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// podman's default network for this user.
+    Private,
+    /// The host's own.
+    Host,
+    /// Loopback only.
+    None,
+}

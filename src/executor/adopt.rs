@@ -1,0 +1,93 @@
+//! Taking up what a daemon before this one left: leases that go on, and leftovers of those that don't.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::record::{LeaseId, Record, State};
+use super::{Executor, Lease};
+use crate::podman::Found;
+
+impl Executor {
+    /// Adopts the leases on record. To be called once, before anybody can ask for anything.
+    ///
+    /// # Errors
+    /// When the leases' directory can't be read, or podman does not answer: then nothing is known, and nothing is removed.
+    pub async fn adopt(self: &Arc<Self>) -> Result<()> {
+        let found = self.podman.containers(&self.label()).await.context("list this daemon's containers")?;
+        let running: HashMap<&str, bool> =
+            found.iter().map(|Found { name, running, .. }| (name.as_str(), *running)).collect();
+        let directory = self.leases_dir();
+        let entries = std::fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
+        for entry in entries {
+            let path = entry.with_context(|| format!("read {}", directory.display()))?.path();
+            match load(&path) {
+                Ok(record) => self.adopt_one(record, &running),
+                Err(error) => {
+                    // Without a record nobody can call its stages; its containers go with the sweep.
+                    tracing::warn!("removing a lease that can't be adopted: {error:#}");
+                    if let Err(error) = std::fs::remove_dir_all(&path) {
+                        tracing::warn!("remove {}: {error}", path.display());
+                    }
+                }
+            }
+        }
+        self.sweep_soon();
+        Ok(())
+    }
+
+    fn adopt_one(self: &Arc<Self>, mut record: Record, running: &HashMap<&str, bool>) {
+        if record.state == State::Preparing {
+            // Its shim asks again. The container that was being made has another name than the next.
+            record.state = State::Leased;
+            record.container = None;
+        }
+        let slot = self.slots.adopt(&record.profile, record.slot, &record.id);
+        let lease = Arc::new(Lease::new(record.clone(), &self.leases_dir(), slot));
+        self.leases().insert(lease.id.clone(), Arc::clone(&lease));
+        tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, state = ?record.state, "adopted");
+        if record.state == State::Ending {
+            lease.begin_end("it was ending when the daemon was restarted");
+            self.tear_down(&lease);
+            return;
+        }
+        if let Some(container) = &record.container
+            && running.get(container.name.as_str()) != Some(&true)
+        {
+            lease.set_broken("the job's container ended while windlassd was away");
+        }
+        self.watch(&lease);
+        if record.stage.is_some() {
+            self.await_shim(&lease);
+        }
+    }
+
+    /// A stage ran when the last daemon ended. Its shim, if it lives, comes back; if it does not, nobody waits for the stage.
+    fn await_shim(self: &Arc<Self>, lease: &Arc<Lease>) {
+        let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
+        let patience = self.settings.socket.daemon_wait.max(Duration::from_secs(10));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = executor.shutdown.cancelled() => return,
+                () = lease.ended.cancelled() => return,
+                () = tokio::time::sleep(patience) => {}
+            }
+            // Whoever has come back holds the gate, or has closed its stage.
+            if let Ok(_gate) = lease.gate.try_lock()
+                && lease.record().stage.is_some()
+            {
+                executor.settle(&lease).await;
+            }
+        });
+    }
+}
+
+fn load(directory: &Path) -> Result<Record> {
+    let record = Record::load(directory)?;
+    let name = directory.file_name().and_then(|name| name.to_str()).and_then(LeaseId::parse);
+    anyhow::ensure!(name.as_ref() == Some(&record.id), "{} holds the record of another lease", directory.display());
+    Ok(record)
+}

@@ -1,0 +1,139 @@
+//! A lease in memory: its record, who uses it, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+
+use super::record::{LeaseId, Record, State};
+use super::slots::Slot;
+use crate::lanes::Key;
+
+/// A lease.
+#[derive(Debug)]
+pub struct Lease {
+    /// Its id.
+    pub id: LeaseId,
+    /// Its directory in the runtime directory.
+    pub directory: PathBuf,
+    /// One stage at a time.
+    pub gate: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when the lease begins to end.
+    pub ended: CancellationToken,
+    record: Mutex<Record>,
+    notes: Mutex<Notes>,
+    slot: Mutex<Option<Slot>>,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// Why it ends.
+    reason: Option<String>,
+    /// Why no more stage can run, though the lease lasts until its cleanup.
+    broken: Option<String>,
+    /// What hinders its teardown.
+    problem: Option<String>,
+}
+
+impl Lease {
+    /// A lease with this record, which lives below `leases_dir`.
+    pub fn new(record: Record, leases_dir: &Path, slot: Slot) -> Self {
+        Self {
+            id: record.id.clone(),
+            directory: leases_dir.join(record.id.secret()),
+            gate: Arc::default(),
+            ended: CancellationToken::new(),
+            record: Mutex::new(record),
+            notes: Mutex::default(),
+            slot: Mutex::new(Some(slot)),
+        }
+    }
+
+    /// The record as it is now.
+    pub fn record(&self) -> Record {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the record, on disk first. A lease that ends is changed no more.
+    ///
+    /// # Errors
+    /// When the lease ends, or its record can't be written; then it is as before.
+    pub fn update(&self, change: impl FnOnce(&mut Record)) -> Result<Record> {
+        let mut record = self.lock();
+        if record.state == State::Ending {
+            anyhow::bail!("the lease ends: {}", self.reason());
+        }
+        let mut changed = record.clone();
+        change(&mut changed);
+        changed.save(&self.directory)?;
+        *record = changed.clone();
+        Ok(changed)
+    }
+
+    /// Marks it as ending; false when it was already.
+    pub fn begin_end(&self, reason: &str) -> bool {
+        let mut record = self.lock();
+        if self.ended.is_cancelled() {
+            return false;
+        }
+        record.state = State::Ending;
+        self.notes().reason = Some(reason.to_owned());
+        if let Err(error) = record.save(&self.directory) {
+            // A daemon that dies now adopts the lease as it was and learns again that it has to end.
+            tracing::warn!(lease = %self.id, "{error:#}");
+        }
+        drop(record);
+        self.ended.cancel();
+        true
+    }
+
+    /// Why it ends.
+    pub fn reason(&self) -> String {
+        self.notes().reason.clone().unwrap_or_else(|| "it was cleaned up".to_owned())
+    }
+
+    /// Notes why no stage can run any more; the first reason counts.
+    pub fn set_broken(&self, reason: &str) {
+        self.notes().broken.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Why no stage can run any more.
+    pub fn broken(&self) -> Option<String> {
+        self.notes().broken.clone()
+    }
+
+    /// Notes what hinders its teardown.
+    pub fn set_problem(&self, problem: Option<String>) {
+        self.notes().problem = problem;
+    }
+
+    /// What an administrator should know.
+    pub fn problem(&self) -> Option<String> {
+        let notes = self.notes();
+        notes.problem.clone().or_else(|| notes.broken.clone())
+    }
+
+    /// Gives the slot back.
+    pub fn free_slot(&self) {
+        drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Where its init listens.
+    pub fn init_socket(&self) -> PathBuf {
+        self.directory.join("init.sock")
+    }
+
+    /// Whose job it is.
+    pub fn key(&self) -> Key {
+        Key::from(&self.lock().job)
+    }
+}

@@ -1,0 +1,151 @@
+//! config: a slot and a lease for a job.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::record::{LeaseId, Record, unix_time};
+use super::slots::Slot;
+use super::{BUILDS_DIR, CACHE_DIR, Executor, Failure, JobLog, Lease};
+use crate::config::Profile;
+use crate::job::Job;
+use crate::protocol::daemon::{Configured, ProcessId};
+
+/// Jobs that wait for a slot.
+pub type Waiting = Mutex<BTreeMap<LeaseId, Waiter>>;
+
+/// A job that waits for a slot.
+#[derive(Debug, Clone)]
+pub struct Waiter {
+    /// The job.
+    pub job: Job,
+    /// Its profile.
+    pub profile: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+}
+
+/// The profile that the top level of the configuration is.
+const DEFAULT_PROFILE: &str = "default";
+
+impl Executor {
+    /// Leases a slot for a job; waits for one as long as the profile says.
+    ///
+    /// # Errors
+    /// When there is no such profile, no slot came free in time, or the lease can't be recorded.
+    pub async fn lease_for(
+        self: &Arc<Self>,
+        profile: Option<&str>,
+        job: Job,
+        runner: ProcessId,
+        log: &JobLog,
+    ) -> Result<Arc<Lease>, Failure> {
+        let name = profile.unwrap_or(DEFAULT_PROFILE);
+        let profile = self.settings.profiles.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.settings.profiles.keys().map(String::as_str).collect();
+            Failure::system(format!(
+                "the runner's config_args name the profile {name:?}, which windlass.toml lacks; there are: {}",
+                known.join(", ")
+            ))
+        })?;
+        self.end_leases_of(&job, runner, "gitlab-runner tries the job again");
+        let id = LeaseId::random()?;
+        let slot = self.take_slot(&id, name, profile, &job, log).await?;
+        let record = Record::new(id, job, name, &profile.job, slot.index, runner);
+        let lease = Arc::new(Lease::new(record, &self.leases_dir(), slot));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&lease.directory)
+            .with_context(|| format!("make the directory {}", lease.directory.display()))?;
+        lease.update(|_| ())?;
+        self.leases().insert(lease.id.clone(), Arc::clone(&lease));
+        self.watch(&lease);
+        let record = lease.record();
+        tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, profile = name, "leased");
+        Ok(lease)
+    }
+
+    async fn take_slot(
+        &self,
+        id: &LeaseId,
+        name: &str,
+        profile: &Profile,
+        job: &Job,
+        log: &JobLog,
+    ) -> Result<Slot, Failure> {
+        if let Some(slot) = self.slots.try_take(name, id) {
+            return Ok(slot);
+        }
+        let waiter = Waiter { job: job.clone(), profile: name.to_owned(), since: unix_time() };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), waiter);
+        let _listed = Listed { waiting: &self.waiting, id };
+        let holders: Vec<String> = self
+            .all_leases()
+            .iter()
+            .map(|lease| lease.record())
+            .filter(|record| record.profile == name)
+            .map(|record| record.job.id.to_string())
+            .collect();
+        log.line(format!(
+            "Waiting for a free slot, up to {}: all {} of profile {name} are in use (by job {})",
+            humantime::format_duration(profile.slot_wait),
+            profile.slots,
+            holders.join(", "),
+        ));
+        let since = Instant::now();
+        let slot = tokio::time::timeout(profile.slot_wait, self.slots.take(name, id)).await;
+        let Ok(Some(slot)) = slot else {
+            return Err(Failure::system(format!(
+                "no slot of profile {name} came free within {}; `slots` and `slot_wait` in windlass.toml, and `concurrent` or `limit` in the runner's config.toml, decide how many jobs come at once",
+                humantime::format_duration(profile.slot_wait),
+            )));
+        };
+        log.line(format!(
+            "Got slot {} after {}",
+            slot.index,
+            humantime::format_duration(Duration::from_secs(since.elapsed().as_secs()))
+        ));
+        Ok(slot)
+    }
+
+    /// What gitlab-runner is told about a lease.
+    #[must_use]
+    pub fn configured(&self, lease: &Lease) -> Configured {
+        let record = lease.record();
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        // It ends up between double quotes in a shell script.
+        let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).collect();
+        Configured {
+            lease: record.id.secret().to_owned(),
+            builds_dir: BUILDS_DIR.to_owned(),
+            cache_dir: CACHE_DIR.to_owned(),
+            hostname: format!("{host}, slot {} of profile {}", record.slot, record.profile),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Ends what a runner's earlier attempts at a job left: attempts come one after the other.
+    pub fn end_leases_of(self: &Arc<Self>, job: &Job, runner: ProcessId, reason: &str) {
+        for lease in self.all_leases() {
+            let record = lease.record();
+            if record.job.id == job.id && record.job.instance == job.instance && record.runner == runner {
+                self.end(&lease, reason);
+            }
+        }
+    }
+}
+
+/// Takes a job out of the list of those that wait, however its waiting ends.
+struct Listed<'a> {
+    waiting: &'a Waiting,
+    id: &'a LeaseId,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+    }
+}

@@ -1,0 +1,171 @@
+//! The executor: leases, slots, and a job's life from config to cleanup.
+//!
+//! A lease's truth is its record in the runtime directory and the labels of its container; what is in memory can be made from
+//! these two again. So a daemon that was killed at any point goes on where it was.
+
+mod adopt;
+mod init_client;
+mod lease;
+mod leasing;
+mod prepare;
+mod record;
+mod slots;
+mod stage;
+mod status;
+mod sweep;
+mod teardown;
+mod watch;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Settings;
+use crate::lanes::ranges::Ranges;
+use crate::podman::{Limits, Podman, Pulls};
+use crate::protocol::daemon::FailureClass;
+
+pub use lease::Lease;
+pub use record::{LeaseId, State};
+pub use stage::{StageCall, StageEnd};
+
+/// Where jobs work, inside their containers; the Docker executor's names.
+pub const BUILDS_DIR: &str = "/builds";
+/// Where their local cache is.
+pub const CACHE_DIR: &str = "/cache";
+
+/// A failure that a shim reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose it is.
+    pub class: FailureClass,
+    /// In words.
+    pub message: String,
+}
+
+impl Failure {
+    /// The job's own failure.
+    pub fn job(message: impl Into<String>) -> Self {
+        Self { class: FailureClass::Job, message: message.into() }
+    }
+
+    /// The host's or the service's failure.
+    pub fn system(message: impl Into<String>) -> Self {
+        Self { class: FailureClass::System, message: message.into() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::system(format!("{error:#}"))
+    }
+}
+
+/// Lines for a job's log.
+#[derive(Debug, Clone)]
+pub struct JobLog(UnboundedSender<String>);
+
+impl JobLog {
+    /// A log whose lines come out of the other end.
+    #[must_use]
+    pub fn new(sender: UnboundedSender<String>) -> Self {
+        Self(sender)
+    }
+
+    /// Adds a line.
+    pub fn line(&self, text: impl Into<String>) {
+        // A caller that went away reads no log.
+        let _ = self.0.send(text.into());
+    }
+}
+
+/// The executor.
+#[derive(Debug)]
+pub struct Executor {
+    settings: Settings,
+    podman: Podman,
+    pulls: Pulls,
+    limits: Limits,
+    ranges: Mutex<Ranges>,
+    slots: slots::Slots,
+    leases: Mutex<HashMap<LeaseId, Arc<Lease>>>,
+    waiting: leasing::Waiting,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    started_at: std::time::SystemTime,
+}
+
+impl Executor {
+    /// An executor; it has adopted nothing yet and runs nothing.
+    ///
+    /// # Errors
+    /// When its directories can't be made or read.
+    pub fn build(settings: Settings, tasks: TaskTracker, shutdown: CancellationToken) -> Result<Arc<Self>> {
+        make_private(&settings.run_dir.join("leases"))?;
+        make_private(&settings.state_dir)?;
+        let ranges = Ranges::load(&settings.state_dir)?;
+        Ok(Arc::new(Self {
+            podman: Podman::new(&settings.podman),
+            pulls: Pulls::default(),
+            limits: Limits::of_this_host(),
+            ranges: Mutex::new(ranges),
+            slots: slots::Slots::new(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots))),
+            leases: Mutex::default(),
+            waiting: leasing::Waiting::default(),
+            tasks,
+            shutdown,
+            started_at: std::time::SystemTime::now(),
+            settings,
+        }))
+    }
+
+    /// How podman is called.
+    #[must_use]
+    pub fn podman(&self) -> &Podman {
+        &self.podman
+    }
+
+    /// The lease with this id.
+    ///
+    /// # Errors
+    /// When there is none (any more).
+    pub fn lease(&self, id: &str) -> Result<Arc<Lease>, Failure> {
+        let known = LeaseId::parse(id).and_then(|id| self.leases().get(&id).cloned());
+        known.ok_or_else(|| {
+            Failure::system(format!(
+                "no lease {:.12}: it has ended, or was never given out by this daemon",
+                id.escape_debug().to_string()
+            ))
+        })
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Arc<Lease>>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_leases(&self) -> Vec<Arc<Lease>> {
+        self.leases().values().cloned().collect()
+    }
+
+    fn leases_dir(&self) -> PathBuf {
+        self.settings.run_dir.join("leases")
+    }
+
+    /// By which this daemon's containers are told from another's on the same host.
+    fn label(&self) -> String {
+        self.settings.run_dir.display().to_string()
+    }
+}
+
+/// Makes a directory that only this user can enter.
+fn make_private(path: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))
+        .with_context(|| format!("make {} private", path.display()))
+}

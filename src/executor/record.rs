@@ -1,0 +1,213 @@
+//! A lease's record: all that is needed to go on with it after a restart of the daemon.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::config::JobSettings;
+use crate::job::Job;
+use crate::protocol::daemon::ProcessId;
+use crate::sys::files;
+
+/// The version of records; a newer daemon reads older ones.
+const VERSION: u32 = 1;
+
+/// A lease's id: 32 hex digits. Knowing it is the right to use the lease, so it is never shown whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeaseId(String);
+
+impl LeaseId {
+    /// A new one, of 128 random bits.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("read /dev/urandom")?;
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// Reads one; nothing else than 32 hex digits is one, so it is safe as the name of a directory.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 32 && digits).then(|| Self(text.to_owned()))
+    }
+
+    /// The whole id.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// Enough of it to tell leases apart.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// Where a lease is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Config was answered.
+    Leased,
+    /// Its container is being made.
+    Preparing,
+    /// Stages can run.
+    Ready,
+    /// It is being taken down.
+    Ending,
+}
+
+/// A job's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The image as the job names it.
+    pub image: String,
+    /// USER of its stages.
+    pub user: String,
+    /// ENTRYPOINT of its stages.
+    pub entrypoint: Vec<String>,
+    /// Environment of its stages.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The stage that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningStage {
+    /// Its name.
+    pub name: String,
+    /// Seconds since 1970.
+    pub since: u64,
+}
+
+/// A lease's record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// The lease.
+    pub id: LeaseId,
+    /// The job.
+    pub job: Job,
+    /// The profile.
+    pub profile: String,
+    /// What the profile gave the job when it came; later changes of the configuration are not for it.
+    pub settings: JobSettings,
+    /// The slot.
+    pub slot: u32,
+    /// gitlab-runner's process.
+    pub runner: ProcessId,
+    /// When the job came, in seconds since 1970.
+    pub since: u64,
+    /// When nobody can need it any more, in seconds since boot: a clock that nobody sets.
+    pub deadline: u64,
+    /// Where it is in its life.
+    pub state: State,
+    /// How often its container was begun.
+    pub attempt: u32,
+    /// Its container, from the moment when podman was asked for it.
+    pub container: Option<Container>,
+    /// The stage that runs.
+    pub stage: Option<RunningStage>,
+}
+
+impl Record {
+    /// The record of a new lease.
+    #[must_use]
+    pub fn new(id: LeaseId, job: Job, profile: &str, settings: &JobSettings, slot: u32, runner: ProcessId) -> Self {
+        let lifetime = job.timeout + settings.timeout_margin;
+        Self {
+            version: VERSION,
+            id,
+            profile: profile.to_owned(),
+            settings: settings.clone(),
+            slot,
+            runner,
+            since: unix_time(),
+            deadline: boot_time() + lifetime.as_secs(),
+            state: State::Leased,
+            attempt: 0,
+            container: None,
+            stage: None,
+            job,
+        }
+    }
+
+    /// The name of the next container; each attempt has its own, since a podman that outlived a daemon may still be making the last.
+    #[must_use]
+    pub fn container_name(&self) -> String {
+        let suffix = if self.attempt > 1 { format!("-{}", self.attempt) } else { String::new() };
+        format!("windlass-{}-job{suffix}", self.id.short())
+    }
+
+    /// Writes it into the lease's directory.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let path = file(directory);
+        let bytes = serde_json::to_vec(self).context("encode a lease's record")?;
+        files::write_atomically(&path, &bytes, 0o600, files::Survives::Crash)
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Reads it from a lease's directory.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or of a newer version.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = file(directory);
+        let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let record: Self = serde_json::from_slice(&bytes).with_context(|| format!("understand {}", path.display()))?;
+        if record.version > VERSION {
+            bail!("{} is of version {}, this daemon knows {VERSION}", path.display(), record.version);
+        }
+        Ok(record)
+    }
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("lease.json")
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_time() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Seconds since boot, time asleep included.
+#[must_use]
+pub fn boot_time() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    // It can't fail for this clock.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_32_hex_digits_and_nothing_else() {
+        let id = LeaseId::random().expect("random");
+        assert_eq!(LeaseId::parse(id.secret()), Some(id));
+        for text in ["", "..", "0123", &"g".repeat(32), &"A".repeat(32), &format!("{}/", "a".repeat(31))] {
+            assert_eq!(LeaseId::parse(text), None, "{text}");
+        }
+    }
+}

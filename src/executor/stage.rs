@@ -1,0 +1,211 @@
+//! run: a connection to the container's init for the shim, and an eye on the stage until both have let go of it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::OwnedMutexGuard;
+
+use super::record::{Container, Record, RunningStage, State, unix_time};
+use super::{Executor, Failure, Lease, init_client};
+use crate::config::ExecMode;
+use crate::protocol::daemon::StageReady;
+use crate::protocol::frame::encode_message;
+use crate::protocol::init::{Reply, Request, Stage};
+
+/// Between two looks at whether a stage that came by `podman exec` has gone.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A stage that a shim runs.
+#[derive(Debug)]
+pub struct StageCall {
+    /// The lease.
+    pub lease: Arc<Lease>,
+    /// For the shim.
+    pub ready: StageReady,
+    /// For the shim: a connection to the init, which knows what to run.
+    pub connection: Option<OwnedFd>,
+    _gate: OwnedMutexGuard<()>,
+}
+
+/// How a shim let go of its stage.
+#[derive(Debug)]
+pub enum StageEnd {
+    /// It says that the stage is over and its output complete.
+    Done,
+    /// Its connection ended before that: it was killed.
+    Gone,
+    /// It can't get on with the init.
+    Lost(String),
+}
+
+impl Executor {
+    /// Opens a stage; one at a time for each lease.
+    ///
+    /// # Errors
+    /// When the lease is in no state to run one.
+    pub async fn open_stage(
+        self: &Arc<Self>,
+        lease: &Arc<Lease>,
+        name: &str,
+        attach: bool,
+    ) -> Result<StageCall, Failure> {
+        let record = lease.record();
+        let bound = record.settings.grace + record.settings.margin;
+        // The stage before this one may still be on its way out, for example one whose shim was killed.
+        let gate = tokio::select! {
+            () = lease.ended.cancelled() => return Err(ended(lease)),
+            gate = tokio::time::timeout(bound * 2, Arc::clone(&lease.gate).lock_owned()) => gate,
+        };
+        let gate = gate.map_err(|_| Failure::system(format!("the stage before {name} has not ended yet")))?;
+        if let Some(reason) = lease.broken() {
+            return Err(Failure::system(reason));
+        }
+        let record = lease.record();
+        let container = match (record.state, &record.container) {
+            (State::Ready, Some(container)) => container.clone(),
+            (State::Ending, _) => return Err(ended(lease)),
+            _ => {
+                return Err(Failure::system(format!(
+                    "lease {} is not prepared: prepare_exec in the runner's config.toml has to be windlass-prepare",
+                    lease.id
+                )));
+            }
+        };
+        let connection = if attach { None } else { Some(self.connect(lease, &record, &container).await?) };
+        let since = match record.stage {
+            Some(stage) if attach => stage.since,
+            _ => unix_time(),
+        };
+        lease.update(|record| {
+            record.stage =
+                Some(RunningStage { name: name.chars().filter(|c| !c.is_control()).take(64).collect(), since })
+        })?;
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ready = StageReady {
+            pass_pipes: record.settings.exec == ExecMode::Init,
+            grace_ms: milliseconds(record.settings.grace),
+            margin_ms: milliseconds(record.settings.margin),
+        };
+        tracing::debug!(lease = %lease.id, job = record.job.id, stage = name, attach, "stage");
+        Ok(StageCall { lease: Arc::clone(lease), ready, connection, _gate: gate })
+    }
+
+    /// A connection to the init, which is told what the stage is: the shim decides nothing of that.
+    async fn connect(&self, lease: &Lease, record: &Record, container: &Container) -> Result<OwnedFd> {
+        let mut environment = container.environment.clone();
+        environment.push(("HOSTNAME".to_owned(), format!("windlass-job-{}", record.job.id)));
+        let stage = Stage {
+            user: container.user.clone(),
+            entrypoint: container.entrypoint.clone(),
+            environment,
+            grace_ms: u64::try_from(record.settings.grace.as_millis()).unwrap_or(u64::MAX),
+        };
+        let bytes = encode_message(&Request::Stage(stage));
+        let mut stream = match record.settings.exec {
+            ExecMode::Init => init_client::connect(&lease.init_socket()).await?,
+            ExecMode::Podman => {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("make a socket pair")?;
+                let mut child = self.podman.exec_init(&container.name, theirs)?;
+                // It ends when its socket does; somebody has to reap it.
+                self.tasks.spawn(async move { drop(child.wait().await) });
+                ours.set_nonblocking(true).context("set up a socket pair")?;
+                tokio::net::UnixStream::from_std(ours).context("set up a socket pair")?
+            }
+        };
+        stream.write_all(&bytes).await.context("tell the container's init what to run")?;
+        Ok(stream.into_std().context("hand the connection to the init over")?.into())
+    }
+
+    /// Closes a stage. A shim that is not there any more may have left it running.
+    pub async fn close_stage(self: &Arc<Self>, call: StageCall, end: StageEnd) -> Option<String> {
+        let lease = Arc::clone(&call.lease);
+        match end {
+            StageEnd::Done => {
+                clear(&lease);
+                None
+            }
+            StageEnd::Gone => {
+                let executor = Arc::clone(self);
+                self.tasks.spawn(async move {
+                    executor.settle(&call.lease).await;
+                    drop(call);
+                });
+                None
+            }
+            StageEnd::Lost(reason) => Some(self.give_up(&lease, &reason).await),
+        }
+    }
+
+    /// Waits until no stage runs in a lease's container, and kills the container if that takes longer than grace and margin.
+    pub(super) async fn settle(&self, lease: &Lease) {
+        let record = lease.record();
+        let bound = record.settings.grace + record.settings.margin;
+        let Some(container) = &record.container else { return };
+        let idle = async {
+            match record.settings.exec {
+                ExecMode::Init => match init_client::ask(&lease.init_socket(), &Request::WaitIdle, bound).await {
+                    Ok(Reply::Idle) => Ok(()),
+                    Ok(_) => Err("the container's init talks nonsense".to_owned()),
+                    Err(error) => Err(format!("{error:#}")),
+                },
+                ExecMode::Podman => match tokio::time::timeout(bound, self.only_init_left(&container.name)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(format!(
+                        "the stage's processes have not ended within {}",
+                        humantime::format_duration(bound)
+                    )),
+                },
+            }
+        };
+        tokio::select! {
+            () = lease.ended.cancelled() => {}
+            result = idle => match result {
+                Ok(()) => clear(lease),
+                Err(reason) => drop(self.give_up(lease, &reason).await),
+            }
+        }
+    }
+
+    async fn only_init_left(&self, container: &str) -> Result<(), String> {
+        loop {
+            match self.podman.process_count(container).await {
+                Ok(0 | 1) => return Ok(()),
+                Ok(_) => tokio::time::sleep(LOOK).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Ends a container that can't be talked to; returns what is to be said about it.
+    async fn give_up(&self, lease: &Lease, reason: &str) -> String {
+        let record = lease.record();
+        let reason: String = reason.chars().filter(|c| !c.is_control()).take(300).collect();
+        let Some(container) = &record.container else { return reason };
+        if lease.ended.is_cancelled() {
+            return lease.reason();
+        }
+        let fate = self.podman.fate(&container.name).await;
+        let message = format!("{reason}; {fate}");
+        lease.set_broken(&message);
+        tracing::warn!(lease = %lease.id, job = record.job.id, container = container.name, "container given up: {message}");
+        if let Err(error) = self.podman.kill(&container.name).await {
+            // Already dead, or removed by force at the lease's end.
+            tracing::debug!(lease = %lease.id, "{error}");
+        }
+        clear(lease);
+        message
+    }
+}
+
+/// Notes that no stage runs.
+fn clear(lease: &Lease) {
+    // A lease that ends needs no note.
+    let _ = lease.update(|record| record.stage = None);
+}
+
+fn ended(lease: &Lease) -> Failure {
+    Failure::system(format!("lease {} has ended: {}", lease.id, lease.reason()))
+}

@@ -1,0 +1,106 @@
+//! What `windlass status` shows.
+
+use std::sync::PoisonError;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::record::{Record, State};
+use super::{Executor, Lease};
+use crate::podman::Limit;
+use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus, Status};
+
+impl Executor {
+    /// Slots and leases as they are now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let slots = self.slots.list().into_iter().map(|(profile, index, lease)| SlotStatus {
+            profile,
+            index,
+            lease: lease.map(|id| id.short().to_owned()),
+        });
+        let mut leases: Vec<LeaseStatus> = self.all_leases().iter().map(|lease| lease_status(lease)).collect();
+        for (id, waiter) in self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            leases.push(LeaseStatus {
+                id: id.short().to_owned(),
+                state: "waiting".to_owned(),
+                profile: waiter.profile.clone(),
+                slot: None,
+                job_id: waiter.job.id,
+                project_id: waiter.job.project_id,
+                project_path: waiter.job.project_path.clone(),
+                instance: waiter.job.instance.clone(),
+                image: waiter.job.image.clone(),
+                container: None,
+                stage: None,
+                since: date(waiter.since),
+                stage_since: None,
+                problem: None,
+            });
+        }
+        leases.sort_by(|a, b| {
+            (&a.profile, a.slot.is_none(), a.slot, &a.since).cmp(&(&b.profile, b.slot.is_none(), b.slot, &b.since))
+        });
+        Status {
+            daemon: DaemonStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
+                warnings: self.warnings(),
+            },
+            slots: slots.collect(),
+            leases,
+        }
+    }
+
+    /// What is configured and can't be had on this host.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for profile in self.settings.profiles.values() {
+            let job = &profile.job;
+            for (limit, set) in [
+                (Limit::Memory, job.memory.is_some()),
+                (Limit::Cpus, job.cpus.is_some()),
+                (Limit::Pids, job.pids.is_some()),
+            ] {
+                if set && let Err(reason) = self.limits.check(limit) {
+                    warnings.push(reason);
+                }
+            }
+        }
+        warnings.sort();
+        warnings.dedup();
+        warnings
+    }
+}
+
+fn lease_status(lease: &Lease) -> LeaseStatus {
+    let record: Record = lease.record();
+    let state = match (record.state, &record.stage) {
+        (State::Ready, Some(_)) => "running",
+        (State::Ready, None) => "ready",
+        (State::Leased, _) => "leased",
+        (State::Preparing, _) => "preparing",
+        (State::Ending, _) => "ending",
+    };
+    LeaseStatus {
+        id: record.id.short().to_owned(),
+        state: state.to_owned(),
+        slot: Some(record.slot),
+        job_id: record.job.id,
+        project_id: record.job.project_id,
+        image: record.container.as_ref().map(|container| container.image.clone()).or(record.job.image),
+        project_path: record.job.project_path,
+        instance: record.job.instance,
+        container: record.container.map(|container| container.name),
+        since: date(record.since),
+        stage_since: record.stage.as_ref().map(|stage| date(stage.since)),
+        stage: record.stage.map(|stage| stage.name),
+        profile: record.profile,
+        problem: lease.problem(),
+    }
+}
+
+/// Seconds since 1970 as RFC 3339.
+fn date(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}

@@ -1,0 +1,69 @@
+//! cleanup: the end of a lease. Every step is tried, all errors are reported together, and what failed is tried again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Executor, Lease};
+
+/// Pause before a teardown that failed is tried again; doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+impl Executor {
+    /// Ends a lease: at once for its caller, its containers go in the background. Ending it again changes nothing.
+    pub fn end(self: &Arc<Self>, lease: &Arc<Lease>, reason: &str) {
+        if lease.begin_end(reason) {
+            let record = lease.record();
+            tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, reason, "lease ends");
+            self.tear_down(lease);
+        }
+    }
+
+    /// Takes down what an ending lease has.
+    pub(super) fn tear_down(self: &Arc<Self>, lease: &Arc<Lease>) {
+        let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
+        self.tasks.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let errors = executor.tear_down_once(&lease).await;
+                if errors.is_empty() {
+                    break;
+                }
+                let problem = errors.join("; ");
+                tracing::error!(lease = %lease.id, retry = ?pause, "teardown: {problem}");
+                lease.set_problem(Some(format!("teardown: {problem}")));
+                tokio::select! {
+                    // The next daemon finds the record and goes on.
+                    () = executor.shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                }
+            }
+            lease.free_slot();
+            executor.leases().remove(&lease.id);
+            tracing::debug!(lease = %lease.id, "lease is gone");
+        });
+    }
+
+    async fn tear_down_once(&self, lease: &Lease) -> Vec<String> {
+        let record = lease.record();
+        let mut errors = Vec::new();
+        if let Some(container) = &record.container
+            && let Err(error) = self.podman.remove_container(&container.name).await
+        {
+            errors.push(error.to_string());
+        }
+        if record.attempt > 1 {
+            // A container of an earlier attempt has a name of its own.
+            errors.extend(self.remove_leftovers(Some(record.id.secret())).await);
+        }
+        // Only once all else is gone: as long as the record is there, the work is not done.
+        if errors.is_empty()
+            && let Err(error) = std::fs::remove_dir_all(&lease.directory)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            errors.push(format!("remove {}: {error}", lease.directory.display()));
+        }
+        errors
+    }
+}

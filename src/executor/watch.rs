@@ -1,0 +1,93 @@
+//! Watching over leases: gitlab-runner that dies never calls cleanup, and a job outlives its timeout only by mistake.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::boot_time;
+use super::{Executor, Lease};
+use crate::protocol::daemon::ProcessId;
+use crate::sys::process;
+use nix::unistd::Pid;
+
+/// How often the runner's process is looked for on kernels without pidfds (before 5.3).
+const LOOK: Duration = Duration::from_secs(2);
+
+impl Executor {
+    /// Ends a lease when its runner dies or its time is over.
+    pub(super) fn watch(self: &Arc<Self>, lease: &Arc<Lease>) {
+        let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
+        self.tasks.spawn(async move {
+            let record = lease.record();
+            let left = Duration::from_secs(record.deadline.saturating_sub(boot_time()));
+            tokio::select! {
+                () = lease.ended.cancelled() => {}
+                () = executor.shutdown.cancelled() => {}
+                () = end_of(record.runner) => {
+                    let pid = record.runner.pid;
+                    let reason = format!("gitlab-runner (process {pid}) has ended; if config_exec is a script of yours, let it `exec` windlass-config");
+                    executor.end(&lease, &reason);
+                    executor.sweep_soon();
+                }
+                () = tokio::time::sleep(left) => {
+                    executor.end(&lease, "the job's timeout is over and nobody has cleaned up");
+                    executor.sweep_soon();
+                }
+            }
+        });
+    }
+}
+
+/// Waits for the end of a process.
+async fn end_of(runner: ProcessId) {
+    let pid = Pid::from_raw(runner.pid);
+    // Whoever has the number now is another one if it started at another time.
+    let is_it = || runner.start == 0 || process::start_time(pid).is_none_or(|start| start == runner.start);
+    let pidfd = process::pidfd(pid);
+    if !is_it() {
+        return;
+    }
+    match pidfd {
+        Ok(fd) => {
+            if let Err(error) = process::ended(fd).await {
+                tracing::warn!(%pid, "cannot wait for gitlab-runner's end, looking for it instead: {error}");
+                poll(pid, is_it).await;
+            }
+        }
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
+        Err(error) => {
+            if error.kind() != io::ErrorKind::Unsupported && error.raw_os_error() != Some(nix::libc::ENOSYS) {
+                tracing::warn!(%pid, "cannot watch gitlab-runner, looking for it instead: {error}");
+            }
+            poll(pid, is_it).await;
+        }
+    }
+}
+
+async fn poll(pid: Pid, is_it: impl Fn() -> bool) {
+    while nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH) && is_it() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_seen() {
+        let mut child = tokio::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let pid = i32::try_from(child.id().expect("pid")).expect("pid");
+        let start = process::start_time(Pid::from_raw(pid)).expect("start");
+        let mut end = Box::pin(end_of(ProcessId { pid, start }));
+        tokio::select! { biased; () = &mut end => panic!("it lives"), () = tokio::task::yield_now() => {} }
+        child.kill().await.expect("kill");
+        tokio::time::timeout(Duration::from_secs(10), end).await.expect("seen");
+    }
+
+    #[tokio::test]
+    async fn another_process_with_the_same_number_is_not_it() {
+        let pid = i32::try_from(std::process::id()).expect("pid");
+        tokio::time::timeout(Duration::from_secs(10), end_of(ProcessId { pid, start: 1 })).await.expect("not it");
+    }
+}

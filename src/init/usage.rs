@@ -1,0 +1,145 @@
+//! What the container's cgroup says of memory, CPU time and processes, on cgroup v1 and v2 alike.
+//!
+//! The container sees its own cgroup, read-only, below /sys/fs/cgroup. What is not there stays unknown.
+
+use std::path::{Path, PathBuf};
+
+use crate::protocol::init::Usage;
+
+/// Limits above this many bytes or processes mean "none" on cgroup v1.
+const UNLIMITED: u64 = 1 << 60;
+
+/// A look at the counters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Snapshot {
+    oom_kills: Option<u64>,
+    memory_limit: Option<u64>,
+    memory_peak: Option<u64>,
+    cpu_us: Option<u64>,
+    pids_hits: Option<u64>,
+    pids_limit: Option<u64>,
+}
+
+impl Snapshot {
+    /// Reads the counters of this container.
+    #[must_use]
+    pub fn take() -> Self {
+        Self::read(Path::new("/sys/fs/cgroup"))
+    }
+
+    fn read(root: &Path) -> Self {
+        if root.join("cgroup.controllers").exists() {
+            Self {
+                oom_kills: field(root.join("memory.events"), "oom_kill"),
+                memory_limit: number(root.join("memory.max")),
+                memory_peak: number(root.join("memory.peak")),
+                cpu_us: field(root.join("cpu.stat"), "usage_usec"),
+                pids_hits: field(root.join("pids.events"), "max"),
+                pids_limit: number(root.join("pids.max")),
+            }
+        } else {
+            Self {
+                oom_kills: field(root.join("memory/memory.oom_control"), "oom_kill"),
+                memory_limit: number(root.join("memory/memory.limit_in_bytes")),
+                memory_peak: number(root.join("memory/memory.max_usage_in_bytes")),
+                cpu_us: number(root.join("cpuacct/cpuacct.usage")).map(|nanoseconds| nanoseconds / 1000),
+                pids_hits: field(root.join("pids/pids.events"), "max"),
+                pids_limit: number(root.join("pids/pids.max")),
+            }
+        }
+    }
+
+    /// What happened between `before` and now.
+    #[must_use]
+    pub fn since(self, before: Self) -> Usage {
+        let grown = |now: Option<u64>, then: Option<u64>| now.map(|now| now.saturating_sub(then.unwrap_or(0)));
+        Usage {
+            oom_kills: grown(self.oom_kills, before.oom_kills).unwrap_or(0),
+            memory_limit: self.memory_limit,
+            memory_peak: self.memory_peak,
+            cpu_us: grown(self.cpu_us, before.cpu_us),
+            pids_hits: grown(self.pids_hits, before.pids_hits).unwrap_or(0),
+            pids_limit: self.pids_limit,
+        }
+    }
+}
+
+/// A file with one number; "max" and v1's huge values are no limit.
+fn number(path: PathBuf) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok().filter(|value| *value < UNLIMITED)
+}
+
+/// The number behind `key` in a file of `key value` lines.
+fn field(path: PathBuf, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("tempdir");
+        for (name, text) in files {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, text).expect("write");
+        }
+        root
+    }
+
+    #[test]
+    fn version_2_is_read() {
+        let root = tree(&[
+            ("cgroup.controllers", "memory pids\n"),
+            ("memory.events", "low 0\noom 3\noom_kill 2\n"),
+            ("memory.max", "67108864\n"),
+            ("memory.peak", "67100000\n"),
+            ("cpu.stat", "usage_usec 1500\nuser_usec 1000\n"),
+            ("pids.events", "max 4\n"),
+            ("pids.max", "max\n"),
+        ]);
+        let before = Snapshot { cpu_us: Some(500), pids_hits: Some(1), ..Snapshot::default() };
+        let usage = Snapshot::read(root.path()).since(before);
+        assert_eq!(
+            usage,
+            Usage {
+                oom_kills: 2,
+                memory_limit: Some(67_108_864),
+                memory_peak: Some(67_100_000),
+                cpu_us: Some(1000),
+                pids_hits: 3,
+                pids_limit: None
+            }
+        );
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let root = tree(&[
+            ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/memory.max_usage_in_bytes", "4096\n"),
+            ("cpuacct/cpuacct.usage", "5000000\n"),
+            ("pids/pids.max", "64\n"),
+        ]);
+        let usage = Snapshot::read(root.path()).since(Snapshot::default());
+        assert_eq!(
+            usage,
+            Usage {
+                oom_kills: 1,
+                memory_limit: None,
+                memory_peak: Some(4096),
+                cpu_us: Some(5000),
+                pids_hits: 0,
+                pids_limit: Some(64)
+            }
+        );
+    }
+
+    #[test]
+    fn without_a_cgroup_nothing_is_known() {
+        assert_eq!(Snapshot::read(Path::new("/nonexistent")).since(Snapshot::default()), Usage::default());
+    }
+}

@@ -1,0 +1,7 @@
+//! The job, as far as it can be decided without asking anybody: pure functions over the job response.
+
+pub mod image;
+pub mod response;
+
+pub use image::ImageRef;
+pub use response::Job;

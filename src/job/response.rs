@@ -1,0 +1,204 @@
+//! The job response, which is the only thing about a job that its pipeline's author can't write.
+//!
+//! gitlab-runner re-encodes GitLab's answer (common/spec/spec.go), so a field that an older runner does not know is missing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A job's timeout when the response names none, as gitlab-runner has it (common/consts.go).
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
+/// Longest timeout that is believed, in seconds: a month.
+const TIMEOUT_MAX: u64 = 31 * 24 * 3600;
+
+/// What is known of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// GitLab's id of the job.
+    pub id: i64,
+    /// GitLab's id of the project.
+    pub project_id: i64,
+    /// The project's path, for people; the id is what counts.
+    pub project_path: String,
+    /// Host, and port if any, of the GitLab instance, in lower case: two instances both have a project 7.
+    pub instance: String,
+    /// Whether the job runs for a protected ref. Unknown counts as not.
+    pub protected: bool,
+    /// How long GitLab lets it run.
+    pub timeout: Duration,
+    /// The image it asks for.
+    pub image: Option<String>,
+    /// The ENTRYPOINT that it wants instead of the image's; `[""]` clears it.
+    pub entrypoint: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    id: Option<i64>,
+    job_info: Option<JobInfo>,
+    git_info: Option<GitInfo>,
+    runner_info: Option<RunnerInfo>,
+    image: Option<Image>,
+}
+
+#[derive(Deserialize)]
+struct JobInfo {
+    project_id: Option<i64>,
+    project_full_path: Option<String>,
+    project_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct GitInfo {
+    repo_url: Option<String>,
+    protected: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct RunnerInfo {
+    timeout: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    name: Option<String>,
+    entrypoint: Option<Vec<String>>,
+}
+
+impl Job {
+    /// Reads a job response.
+    ///
+    /// # Errors
+    /// What it lacks. Nothing of its content is in the message: it holds the job's secrets.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let response: Response = serde_json::from_slice(bytes).map_err(|error| {
+            format!(
+                "the job response is not what gitlab-runner writes (line {}, column {})",
+                error.line(),
+                error.column()
+            )
+        })?;
+        let id = response.id.filter(|id| *id > 0).ok_or("the job response has no job id")?;
+        let info = response.job_info.ok_or("the job response has no job_info")?;
+        let project_id = info.project_id.filter(|id| *id > 0).ok_or("the job response has no project id")?;
+        let (instance, path) =
+            response.git_info.as_ref().and_then(|git| git.repo_url.as_deref()).map_or_else(Default::default, split_url);
+        let project_path = [info.project_full_path, Some(path), info.project_name]
+            .into_iter()
+            .flatten()
+            .find(|path| !path.is_empty())
+            .unwrap_or_else(|| format!("project-{project_id}"));
+        let timeout =
+            response.runner_info.and_then(|runner| runner.timeout).and_then(|seconds| u64::try_from(seconds).ok());
+        let (image, entrypoint) = response.image.map_or((None, None), |image| (image.name, image.entrypoint));
+        Ok(Self {
+            id,
+            project_id,
+            project_path: plain(&project_path),
+            instance: plain(&instance),
+            protected: response.git_info.and_then(|git| git.protected).unwrap_or(false),
+            timeout: timeout
+                .filter(|seconds| *seconds > 0)
+                .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.min(TIMEOUT_MAX))),
+            image: image.filter(|image| !image.is_empty()),
+            entrypoint,
+        })
+    }
+
+    /// What runs before the shell: the job's wish, else the image's ENTRYPOINT.
+    #[must_use]
+    pub fn entrypoint(&self, image: &[String]) -> Vec<String> {
+        match &self.entrypoint {
+            None => image.to_vec(),
+            // The way to say "none" in .gitlab-ci.yml.
+            Some(wish) if wish.iter().all(String::is_empty) => Vec::new(),
+            Some(wish) => wish.clone(),
+        }
+    }
+}
+
+/// Host with port, and path without `.git`, of a repository's URL; without the credentials that are in it.
+fn split_url(url: &str) -> (String, String) {
+    let Some((_, rest)) = url.split_once("://") else { return Default::default() };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    (host.to_ascii_lowercase(), path.trim_end_matches('/').trim_end_matches(".git").to_owned())
+}
+
+/// A name for logs and labels: printable, one line, bounded.
+fn plain(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(255).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: &serde_json::Value) -> Result<Job, String> {
+        Job::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn identity_comes_from_the_response() {
+        let job = parse(&json!({
+            "id": 11, "token": "secret",
+            "job_info": {"name": "t", "project_id": 7, "project_name": "p", "project_jobs_running_on_instance_runners_count": "0"},
+            "git_info": {"repo_url": "https://gitlab-ci-token:TOK@GitLab.example.com:8443/Group/p.git", "protected": true},
+            "runner_info": {"timeout": 600},
+            "image": {"name": "alpine:3.20", "entrypoint": null},
+            "services": null, "variables": [{"key": "CI_JOB_ID", "value": "99"}],
+        }))
+        .expect("valid");
+        assert_eq!((job.id, job.project_id, job.project_path.as_str()), (11, 7, "Group/p"));
+        assert_eq!(
+            (job.instance.as_str(), job.protected, job.timeout),
+            ("gitlab.example.com:8443", true, Duration::from_secs(600))
+        );
+        assert_eq!(job.image.as_deref(), Some("alpine:3.20"));
+    }
+
+    #[test]
+    fn a_minimal_response_is_enough() {
+        let job =
+            parse(&json!({"id": 1, "job_info": {"project_id": 7, "project_name": "p"}, "git_info": {"repo_url": ""}}))
+                .expect("valid");
+        assert_eq!((job.project_path.as_str(), job.instance.as_str(), job.timeout), ("p", "", DEFAULT_TIMEOUT));
+    }
+
+    #[test]
+    fn what_lacks_ids_is_refused_without_its_content() {
+        for value in [
+            json!({"job_info": {"project_id": 7}, "token": "s3cret"}),
+            json!({"id": 0, "job_info": {"project_id": 7}}),
+            json!({"id": 1}),
+            json!({"id": 1, "job_info": {}}),
+            json!({"id": "s3cret", "job_info": {"project_id": 7}}),
+            json!(["s3cret"]),
+        ] {
+            let message = parse(&value).expect_err("must be refused");
+            assert!(!message.contains("s3cret"), "{message}");
+        }
+        assert!(Job::parse(b"s3cret").expect_err("no JSON").contains("line 1"));
+    }
+
+    #[test]
+    fn an_entrypoint_of_one_empty_string_clears_the_images() {
+        let mut job = parse(&json!({"id": 1, "job_info": {"project_id": 7}})).expect("valid");
+        let image = ["/entry".to_owned()];
+        assert_eq!(job.entrypoint(&image), image);
+        job.entrypoint = Some(vec![String::new()]);
+        assert!(job.entrypoint(&image).is_empty());
+        job.entrypoint = Some(vec!["/mine".into(), "-x".into()]);
+        assert_eq!(job.entrypoint(&image), ["/mine", "-x"]);
+    }
+
+    #[test]
+    fn names_hold_no_control_characters() {
+        let job = parse(&json!({"id": 1, "job_info": {"project_id": 7, "project_full_path": "a\nb\u{1b}[31m"}}))
+            .expect("valid");
+        assert_eq!(job.project_path, "ab[31m");
+    }
+}

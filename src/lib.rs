@@ -1,0 +1,15 @@
+//! Windlass runs GitLab CI jobs in podman containers, as one systemd service.
+//!
+//! The programs in `src/bin` are short; what they do is here. ARCHITECTURE.md has the map.
+
+pub mod cli;
+pub mod config;
+pub mod executor;
+pub mod init;
+pub mod job;
+pub mod lanes;
+pub mod podman;
+pub mod protocol;
+pub mod service;
+pub mod shim;
+pub mod sys;

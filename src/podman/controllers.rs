@@ -1,0 +1,126 @@
+//! Which limits this host can enforce. One that it can't is left out and said so: podman would fail the start, or ignore it.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+
+/// A limit that needs a cgroup controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `memory`
+    Memory,
+    /// `cpus`
+    Cpus,
+    /// `pids`
+    Pids,
+}
+
+impl Limit {
+    /// Its key in the configuration.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpus => "cpus",
+            Self::Pids => "pids",
+        }
+    }
+
+    fn controller(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpus => "cpu",
+            Self::Pids => "pids",
+        }
+    }
+}
+
+/// The limits that can be enforced here, and why not the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    controllers: Vec<String>,
+    /// Why a limit that is not among them is not.
+    reason: String,
+}
+
+impl Limits {
+    /// Looks at this host.
+    #[must_use]
+    pub fn of_this_host() -> Self {
+        Self::read(Path::new("/sys/fs/cgroup"), nix::unistd::geteuid())
+    }
+
+    fn read(root: &Path, user: Uid) -> Self {
+        let words = |path: PathBuf| {
+            std::fs::read_to_string(path)
+                .ok()
+                .map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        };
+        let Some(all) = words(root.join("cgroup.controllers")) else {
+            return Self::version_1(root, user);
+        };
+        if user.is_root() {
+            return Self { controllers: all, reason: "the kernel offers no such cgroup controller".to_owned() };
+        }
+        let slice = format!("user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers");
+        let controllers = words(root.join(slice)).unwrap_or_default();
+        Self {
+            controllers,
+            reason: format!(
+                "systemd delegates no such cgroup controller to user {user} (lingering, and Delegate= of user@{user}.service)"
+            ),
+        }
+    }
+
+    fn version_1(root: &Path, user: Uid) -> Self {
+        if !user.is_root() {
+            return Self {
+                controllers: Vec::new(),
+                reason: "rootless podman has no limits on cgroup v1; boot with cgroup v2".to_owned(),
+            };
+        }
+        let known = ["memory", "cpu", "pids"];
+        let controllers = known.into_iter().filter(|name| root.join(name).is_dir()).map(str::to_owned).collect();
+        Self { controllers, reason: "this cgroup v1 controller is not mounted".to_owned() }
+    }
+
+    /// Whether a limit can be enforced; otherwise why not.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    pub fn check(&self, limit: Limit) -> Result<(), String> {
+        if self.controllers.iter().any(|name| name == limit.controller()) {
+            return Ok(());
+        }
+        Err(format!("the limit `{}` can't be enforced on this host and is left out: {}", limit.key(), self.reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_2_asks_the_delegated_controllers_for_a_user() {
+        let root = tempfile::tempdir().expect("tempdir");
+        std::fs::write(root.path().join("cgroup.controllers"), "cpuset cpu io memory pids\n").expect("write");
+        let user = Uid::from_raw(990);
+        let none = Limits::read(root.path(), user);
+        assert!(none.check(Limit::Memory).expect_err("not delegated").contains("user@990.service"));
+        let slice = root.path().join("user.slice/user-990.slice/user@990.service");
+        std::fs::create_dir_all(&slice).expect("mkdir");
+        std::fs::write(slice.join("cgroup.controllers"), "memory pids\n").expect("write");
+        let some = Limits::read(root.path(), user);
+        assert!(some.check(Limit::Memory).is_ok() && some.check(Limit::Cpus).is_err());
+        assert!(Limits::read(root.path(), Uid::from_raw(0)).check(Limit::Cpus).is_ok());
+    }
+
+    #[test]
+    fn version_1_has_limits_for_root_alone() {
+        let root = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(root.path().join("memory")).expect("mkdir");
+        let limits = Limits::read(root.path(), Uid::from_raw(0));
+        assert!(limits.check(Limit::Memory).is_ok() && limits.check(Limit::Pids).is_err());
+        assert!(Limits::read(root.path(), Uid::from_raw(5)).check(Limit::Memory).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! podman's words, made into ones that a person can act on.
+
+use crate::job::ImageRef;
+use crate::protocol::daemon::FailureClass;
+
+use super::PodmanError;
+
+/// Longest message passed on, in characters.
+const LENGTH_MAX: usize = 600;
+
+/// The essence of podman's stderr: its last error line without decoration.
+#[must_use]
+pub fn said(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines
+        .iter()
+        .rev()
+        .find(|line| line.starts_with("Error:"))
+        .or(lines.last())
+        .copied()
+        .unwrap_or("it gave no reason");
+    let text = last.trim_start_matches("Error:").trim();
+    text.chars().filter(|character| !character.is_control()).take(LENGTH_MAX).collect()
+}
+
+/// A failure in words, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// Whose failure it is.
+    pub class: FailureClass,
+    /// For the job log.
+    pub message: String,
+}
+
+/// What a failed pull means. Trying again is no use when the registry has understood and refused.
+#[must_use]
+pub fn explain_pull(image: &ImageRef, error: &PodmanError) -> Explained {
+    let said = &error.message;
+    let has = |words: &[&str]| words.iter().any(|word| said.to_lowercase().contains(word));
+    let registry = said.rsplit_once(": ").map_or(said.as_str(), |(_, words)| words);
+    let (class, message) = if has(&["toomanyrequests", "too many requests", "rate limit"]) {
+        (
+            FailureClass::System,
+            format!(
+                "the registry's pull limit was met for image {image}. Later, with credentials, or from a mirror it will work. The registry: {said}"
+            ),
+        )
+    } else if has(&[
+        "unauthorized",
+        "authentication required",
+        "access to the resource is denied",
+        "denied:",
+        "403 (forbidden)",
+        "invalid username/password",
+    ]) {
+        (
+            FailureClass::Job,
+            format!(
+                "the registry does not let this job pull image {image} ({registry}). Check its name, and the credentials for it. podman: {said}"
+            ),
+        )
+    } else if has(&[
+        "manifest unknown",
+        "name unknown",
+        "repository not found",
+        "404 (not found)",
+        "not found: manifest",
+        "requested image's manifest",
+    ]) {
+        (
+            FailureClass::Job,
+            format!("image {image} does not exist ({registry}). Check its name and tag. podman: {said}"),
+        )
+    } else if has(&["short-name", "unqualified-search"]) {
+        (
+            FailureClass::Job,
+            format!(
+                "image {image} names no registry, and this host searches none. Write it whole, for example docker.io/library/{image}. podman: {said}"
+            ),
+        )
+    } else if has(&["invalid reference format", "parsing reference"]) {
+        (FailureClass::Job, format!("{image} is no image reference. podman: {said}"))
+    } else if has(&[
+        "connection refused",
+        "no such host",
+        "i/o timeout",
+        "network is unreachable",
+        "no route to host",
+        "connection reset",
+        "eof",
+    ]) {
+        (FailureClass::System, format!("the registry of image {image} can't be reached from this host. podman: {said}"))
+    } else if has(&["x509", "certificate", "tls:", "http response to https"]) {
+        (
+            FailureClass::System,
+            format!(
+                "this host does not trust the registry of image {image}; see containers-registries.conf(5) and containers-certs.d(5). podman: {said}"
+            ),
+        )
+    } else if has(&["no space left on device"]) {
+        (FailureClass::System, format!("this host's disk is full: image {image} could not be stored. podman: {said}"))
+    } else {
+        (FailureClass::System, format!("image {image} could not be pulled. podman: {said}"))
+    };
+    Explained { class, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(message: &str) -> Explained {
+        let image = ImageRef::try_from("r.example.com/g/x:1".to_owned()).expect("valid");
+        explain_pull(&image, &PodmanError { operation: "pull".into(), message: message.into(), code: Some(125) })
+    }
+
+    #[test]
+    fn the_last_error_line_counts() {
+        assert_eq!(said("Trying to pull x...\nError: initializing source: gone\n"), "initializing source: gone");
+        assert_eq!(said("time=\"x\" level=warning\n"), "time=\"x\" level=warning");
+        assert_eq!(said(""), "it gave no reason");
+    }
+
+    #[test]
+    fn refusals_are_the_jobs_failure() {
+        let cases = [
+            "initializing source docker://r.example.com/g/x:1: reading manifest 1 in r.example.com/g/x: manifest unknown: manifest unknown",
+            "initializing source docker://x: reading manifest: unauthorized: authentication required",
+            "initializing source docker://x: requested access to the resource is denied",
+            "short-name \"x\" did not resolve to an alias and no unqualified-search registries are defined",
+        ];
+        for case in cases {
+            let Explained { class, message } = explained(case);
+            assert_eq!(class, FailureClass::Job, "{case}");
+            assert!(message.contains("r.example.com/g/x:1") && message.contains(case), "{message}");
+        }
+    }
+
+    #[test]
+    fn trouble_on_the_way_is_the_systems_failure() {
+        let cases = [
+            "pinging container registry localhost:1: Get \"http://localhost:1/v2/\": dial tcp [::1]:1: connect: connection refused",
+            "toomanyrequests: You have reached your pull rate limit.",
+            "received unexpected HTTP status: 503 Service Unavailable",
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            "writing blob: storing blob to file: no space left on device",
+        ];
+        for case in cases {
+            assert_eq!(explained(case).class, FailureClass::System, "{case}");
+        }
+    }
+}

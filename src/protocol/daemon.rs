@@ -1,0 +1,201 @@
+//! Messages between the daemon and those who call its socket: the shims and the `windlass` command.
+//!
+//! A caller sends one request and reads replies until one that is not [`Reply::Log`]. The connection of a
+//! [`Request::Stage`] stays open for as long as the stage runs; the daemon learns from its end that the shim is gone.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The file beside the daemon's socket in which it tells shims how long to wait for it (`daemon_wait_ms`).
+#[must_use]
+pub fn shim_file(socket: &Path) -> PathBuf {
+    socket.with_extension("json")
+}
+
+/// A process, safe against reuse of its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (/proc/PID/stat, field 22); 0 where that could not be read.
+    pub start: u64,
+}
+
+/// What a caller wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Lease a slot for a job. A frame of kind `JobResponse` follows.
+    Config {
+        /// The profile that the runner's administrator chose.
+        profile: Option<String>,
+        /// gitlab-runner's process: when it ends, so does the lease.
+        runner: ProcessId,
+    },
+    /// The caller has printed the answer to its `Config`: the lease is the runner's from now on.
+    Confirm,
+    /// Make the job's containers.
+    Prepare {
+        /// The lease.
+        lease: String,
+        /// The profile, to be refused if it is not the lease's.
+        profile: Option<String>,
+    },
+    /// Run a stage.
+    Stage {
+        /// The lease.
+        lease: String,
+        /// The stage's name, as gitlab-runner gives it.
+        stage: String,
+        /// Whether the caller already talks to the init and only takes up its connection to a restarted daemon.
+        attach: bool,
+    },
+    /// The stage that this connection was for has ended and its output is complete.
+    StageDone,
+    /// The stage's init is silent or talks nonsense: end the container.
+    StageLost {
+        /// What the shim saw.
+        reason: String,
+    },
+    /// The job is over: end its lease. Without a lease a frame of kind `JobResponse` follows.
+    Cleanup {
+        /// The lease; none when config failed.
+        lease: Option<String>,
+        /// gitlab-runner's process.
+        runner: ProcessId,
+    },
+    /// Slots and leases.
+    Status,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// A line for the job log; more replies follow.
+    Log {
+        /// The line, without its end.
+        text: String,
+    },
+    /// The answer to `Config`.
+    Configured(Configured),
+    /// The answer to `Stage`, with a descriptor attached: a connection to the stage's init, which knows already what
+    /// to run as whom. Without the descriptor when the caller attaches.
+    StageReady(StageReady),
+    /// Done, nothing to add.
+    Done,
+    /// The answer to `Status`.
+    Status(Box<crate::protocol::daemon::Status>),
+    /// It can't be done.
+    Failed {
+        /// Whose failure it is.
+        class: FailureClass,
+        /// What happened, to which thing, and what to do.
+        message: String,
+    },
+}
+
+/// Whose failure it is, which decides the shim's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureClass {
+    /// The job's: gitlab-runner does not try again (BUILD_FAILURE_EXIT_CODE).
+    Job,
+    /// The host's or the service's: gitlab-runner tries again where it can (SYSTEM_FAILURE_EXIT_CODE).
+    System,
+}
+
+/// What `windlass-config` prints for gitlab-runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The lease's id: 32 hex digits that nobody can guess.
+    pub lease: String,
+    /// Where the job's repository is, inside its containers.
+    pub builds_dir: String,
+    /// Where the local cache is, inside its containers.
+    pub cache_dir: String,
+    /// Shown in the job log after "via".
+    pub hostname: String,
+    /// The driver's version.
+    pub version: String,
+}
+
+/// How the shim talks to the stage's init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageReady {
+    /// Whether the pipes are handed to the init; otherwise their bytes travel in frames (`exec = "podman"`).
+    pub pass_pipes: bool,
+    /// From SIGTERM to SIGKILL, in milliseconds.
+    pub grace_ms: u64,
+    /// How much longer than the grace the init may be silent, in milliseconds.
+    pub margin_ms: u64,
+}
+
+/// Slots and leases, for `windlass status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon itself.
+    pub daemon: DaemonStatus,
+    /// Every slot of every profile.
+    pub slots: Vec<SlotStatus>,
+    /// Every lease, and every job that waits for one.
+    pub leases: Vec<LeaseStatus>,
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started (RFC 3339, UTC).
+    pub started_at: String,
+    /// What an administrator should know, such as limits that this host can't enforce.
+    pub warnings: Vec<String>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// The profile it belongs to.
+    pub profile: String,
+    /// Its number within the profile, from 0.
+    pub index: u32,
+    /// The lease that holds it.
+    pub lease: Option<String>,
+}
+
+/// One lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// The first twelve digits of its id: enough to tell leases apart, not enough to use one.
+    pub id: String,
+    /// waiting, leased, preparing, ready, running or ending.
+    pub state: String,
+    /// The profile.
+    pub profile: String,
+    /// The slot; none while waiting.
+    pub slot: Option<u32>,
+    /// GitLab's id of the job.
+    pub job_id: i64,
+    /// GitLab's id of the project.
+    pub project_id: i64,
+    /// The project's path, as the job response gives it.
+    pub project_path: String,
+    /// Host (and port) of the GitLab instance.
+    pub instance: String,
+    /// The image.
+    pub image: Option<String>,
+    /// The job's container.
+    pub container: Option<String>,
+    /// The stage that runs.
+    pub stage: Option<String>,
+    /// When the job came (RFC 3339, UTC).
+    pub since: String,
+    /// When the stage began (RFC 3339, UTC).
+    pub stage_since: Option<String>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}

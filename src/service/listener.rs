@@ -1,0 +1,179 @@
+//! The shims' socket: made here or handed over by systemd, and open to the users that the configuration names.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::socket::{UnixAddr, getsockname};
+use nix::unistd::{Gid, Group, User, chown, geteuid};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use crate::config::SocketSettings;
+use crate::executor::Executor;
+use crate::protocol::daemon::shim_file;
+use crate::sys::{fds, files};
+
+/// Pause after accept(2) failed, for example for lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The listening socket and who may use it.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    allowed: Arc<BTreeSet<u32>>,
+    places: Arc<Semaphore>,
+    /// What is to be removed at the end; nothing when the socket is systemd's.
+    made: Vec<PathBuf>,
+}
+
+impl Listener {
+    /// Takes systemd's socket, or makes one.
+    pub fn bind(settings: &SocketSettings) -> Result<Self> {
+        let handed = sd_notify::listen_fds().context("read LISTEN_FDS")?.next();
+        let (socket, made) = match handed {
+            Some(number) => {
+                let socket = StdListener::from(fds::inherited(number).context("take the socket from systemd")?);
+                tell_shims(&path_of(&socket).unwrap_or_else(|| settings.path.clone()), settings)?;
+                (socket, Vec::new())
+            }
+            None => (make(settings)?, vec![settings.path.clone(), shim_file(&settings.path)]),
+        };
+        socket.set_nonblocking(true).context("set the socket up")?;
+        Ok(Self {
+            socket: UnixListener::from_std(socket).context("set the socket up")?,
+            allowed: Arc::new(allowed_users(settings)),
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+            made,
+        })
+    }
+
+    /// Serves callers until the shutdown.
+    pub async fn serve(self, executor: Arc<Executor>, tasks: TaskTracker, shutdown: CancellationToken) -> Result<()> {
+        loop {
+            let next = async {
+                // The semaphore is never closed. Callers beyond it wait in the socket's queue.
+                let place = Arc::clone(&self.places).acquire_owned().await;
+                (place, self.socket.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                next = next => next,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("accept a caller: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let refusal = self.refusal(&stream);
+            let (executor, shutdown) = (Arc::clone(&executor), shutdown.clone());
+            tasks.spawn(async move {
+                let _place = place;
+                connection::serve(stream, refusal, executor, shutdown).await;
+            });
+        }
+        for path in &self.made {
+            // The next daemon replaces what can't be removed.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    /// Why this caller is not served, if it is not.
+    fn refusal(&self, stream: &UnixStream) -> Option<String> {
+        match stream.peer_cred() {
+            Ok(peer) if self.allowed.contains(&peer.uid()) => None,
+            Ok(peer) => {
+                let name = User::from_uid(peer.uid().into())
+                    .ok()
+                    .flatten()
+                    .map_or_else(|| peer.uid().to_string(), |user| user.name);
+                tracing::warn!(user = name, "refused a caller");
+                Some(format!("user {name} may not use windlassd; [socket] allowed_users in windlass.toml says who may"))
+            }
+            Err(error) => Some(format!("windlassd can't tell who is calling: {error}")),
+        }
+    }
+}
+
+/// root, the daemon's own user, and those in the configuration.
+fn allowed_users(settings: &SocketSettings) -> BTreeSet<u32> {
+    let mut allowed = BTreeSet::from([0, geteuid().as_raw()]);
+    for name in &settings.allowed_users {
+        match User::from_name(name) {
+            Ok(Some(user)) => {
+                allowed.insert(user.uid.as_raw());
+            }
+            Ok(None) => tracing::warn!("[socket] allowed_users names {name:?}, and this host has no such user"),
+            Err(error) => tracing::warn!("look up user {name:?}: {error}"),
+        }
+    }
+    allowed
+}
+
+fn make(settings: &SocketSettings) -> Result<StdListener> {
+    let path = &settings.path;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("make the directory {}", directory.display()))?;
+    }
+    // The lock of the runtime directory is held: what answers here is another program.
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("something else listens at {}; choose another [socket] path", path.display());
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("remove the old socket {}", path.display()));
+        }
+        _ => {}
+    }
+    // The mode is set before anybody may come: until then the file is called otherwise.
+    let mut new = path.clone().into_os_string();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let _ = std::fs::remove_file(&new);
+    let socket = StdListener::bind(&new).with_context(|| format!("listen at {}", path.display()))?;
+    let mode = match &settings.group {
+        Some(name) => {
+            let group = Group::from_name(name)
+                .ok()
+                .flatten()
+                .with_context(|| format!("[socket] group names {name:?}, and this host has no such group"))?;
+            chown(&new, None, Some(Gid::from_raw(group.gid.as_raw())))
+                .with_context(|| format!("give {} to group {name}", path.display()))?;
+            0o660
+        }
+        // Who is on the other side decides, not who can reach it.
+        None => 0o666,
+    };
+    std::fs::set_permissions(&new, PermissionsExt::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))?;
+    std::fs::rename(&new, path).with_context(|| format!("listen at {}", path.display()))?;
+    tell_shims(path, settings)?;
+    Ok(socket)
+}
+
+/// Leaves word for the shims how long to wait for a daemon that is away.
+fn tell_shims(socket: &Path, settings: &SocketSettings) -> Result<()> {
+    let path = shim_file(socket);
+    let wait = u64::try_from(settings.daemon_wait.as_millis()).unwrap_or(u64::MAX);
+    let content = serde_json::json!({ "daemon_wait_ms": wait }).to_string();
+    files::write_atomically(&path, content.as_bytes(), 0o644, files::Survives::Crash)
+        .with_context(|| format!("write {}", path.display()))
+}
+
+fn path_of(socket: &StdListener) -> Option<PathBuf> {
+    let address: UnixAddr = getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd())).ok()?;
+    address.path().map(Path::to_path_buf)
+}

@@ -1,0 +1,115 @@
+//! The service: start-up, its parts, and an orderly end.
+
+mod channel;
+mod checks;
+mod connection;
+mod listener;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Settings;
+use crate::executor::Executor;
+use listener::Listener;
+
+/// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// The service, ready to run.
+#[derive(Debug)]
+pub struct Service {
+    executor: Arc<Executor>,
+    listener: Listener,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Two daemons on one runtime directory would end each other's jobs.
+    _lock: Flock<File>,
+}
+
+impl Service {
+    /// Checks the host, binds the socket and takes up what an earlier daemon left. Nothing is served yet.
+    ///
+    /// # Errors
+    /// What is missing, in words for an administrator.
+    pub async fn build(settings: Settings) -> Result<Self> {
+        std::fs::create_dir_all(&settings.run_dir)
+            .with_context(|| format!("make the directory {}", settings.run_dir.display()))?;
+        let lock = lock(&settings.run_dir)?;
+        checks::init_program(&settings.podman.init)?;
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let listener = Listener::bind(&settings.socket)?;
+        let executor = Executor::build(settings, tasks.clone(), shutdown.clone())?;
+        let podman = executor.podman().version().await.context("podman has to answer before jobs can come")?;
+        executor.adopt().await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            podman,
+            rootful = executor.podman().rootful,
+            "windlassd starts"
+        );
+        for warning in executor.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(Self { executor, listener, tasks, shutdown, _lock: lock })
+    }
+
+    /// Serves until told to end (SIGTERM or SIGINT). Running jobs go on without it.
+    ///
+    /// # Errors
+    /// That of the part that failed first.
+    pub async fn run(self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+        let accept = self.tasks.spawn(self.listener.serve(
+            Arc::clone(&self.executor),
+            self.tasks.clone(),
+            self.shutdown.clone(),
+        ));
+        self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
+        notify(&[sd_notify::NotifyState::Ready]);
+        let result = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            result = accept => result.context("the socket's task")?,
+        };
+        notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("windlassd ends; running jobs go on");
+        self.shutdown.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "gave up waiting for {} task(s) after {DRAIN:?}; the next windlassd goes on with their leases",
+                self.tasks.len()
+            );
+        }
+        result
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(state);
+}
+
+fn lock(run_dir: &Path) -> Result<Flock<File>> {
+    let path = run_dir.join("windlassd.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!("another windlassd runs with run_dir {}", run_dir.display()),
+        Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
