@@ -11,6 +11,9 @@ use super::values::{Size, TimeSpan, Whole};
 /// A Unix socket's path may have this many bytes (`sun_path` has 108, one of them ends it).
 pub(super) const SOCKET_PATH_MAX: usize = 107;
 
+/// The daemon makes its socket under the path with `.new` behind it, and renames it when its mode is right.
+const OWN_SOCKET_PATH_MAX: usize = SOCKET_PATH_MAX - ".new".len();
+
 /// Notes what is wrong. A check that fails returns something harmless in place of the value, which is never used:
 /// with a problem noted there are no settings.
 #[derive(Debug)]
@@ -106,8 +109,11 @@ impl Checker {
         let length = path.as_os_str().len();
         if given.value.ends_with('/') {
             self.wrong(&given.origin, "must be the path of a socket, not of a directory: take away the final \"/\"");
-        } else if length > SOCKET_PATH_MAX {
-            let message = format!("a Unix socket's path may have {SOCKET_PATH_MAX} bytes, this one has {length}");
+        } else if length > OWN_SOCKET_PATH_MAX {
+            let message = format!(
+                "must have at most {OWN_SOCKET_PATH_MAX} bytes, this path has {length}: a Unix socket's may have \
+                 {SOCKET_PATH_MAX}, and the daemon first makes it with \".new\" behind"
+            );
             self.wrong(&given.origin, message);
         }
         path

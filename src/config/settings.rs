@@ -28,7 +28,7 @@ pub struct SocketSettings {
     pub path: PathBuf,
     /// Who may call: user names of this host; the daemon's own user always may.
     pub allowed_users: Vec<String>,
-    /// Group that owns the socket (mode 0660); without one it is 0600, or 0666 where `allowed_users` alone decides.
+    /// Group that owns the socket (mode 0660); without one everybody reaches it (0666) and `allowed_users` alone decides.
     pub group: Option<String>,
     /// How many callers at once; more wait in the socket's queue.
     pub max_connections: usize,

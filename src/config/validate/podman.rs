@@ -1,10 +1,10 @@
 //! From the merged `[podman]` table to settings: the program, its environment, the user namespaces' ids.
 
-use super::checks::Checker;
-use super::merged::{Given, PodmanInput};
-use super::settings::{PodmanSettings, UserNamespace};
-use super::validate::{DAY, HOUR};
-use super::values::NamespaceMode;
+use super::{DAY, HOUR};
+use crate::config::checks::Checker;
+use crate::config::input::{Given, PodmanInput};
+use crate::config::settings::{PodmanSettings, UserNamespace};
+use crate::config::words::NamespaceMode;
 
 /// Below are the host's own users, and the range that systemd gives to dynamic ones.
 const NAMESPACE_FIRST_MIN: u32 = 65_536;

@@ -1,0 +1,89 @@
+//! The defaults, the shipped file that documents them, and what profiles inherit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::settings;
+use crate::config::{UserNamespace, schema};
+
+/// The file that packages install.
+pub(super) const SHIPPED: &str = include_str!("../../../config/windlass.toml");
+
+/// The shipped file with each commented key and header made a real one; prose has a space behind its `#`.
+pub(super) fn uncommented() -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+        _ => format!("{line}\n"),
+    };
+    SHIPPED.lines().map(line).collect()
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let found = settings("");
+    assert_eq!(found.run_dir, Path::new("/run/windlass"));
+    assert_eq!(found.socket.path, Path::new("/run/windlass/windlass.sock"));
+    assert_eq!(found.socket.allowed_users, ["gitlab-runner"]);
+    assert_eq!(found.profiles.keys().collect::<Vec<_>>(), ["default"]);
+    let profile = &found.profiles["default"];
+    assert_eq!((profile.slots, profile.slot_wait), (2, Duration::from_secs(600)));
+    assert_eq!((profile.job.memory, profile.job.cpus, profile.job.pids), (None, None, None));
+    let separate = UserNamespace::Separate { first: 1_000_000_000, size: 65_536, ranges: 1024 };
+    assert_eq!(found.podman.user_namespace, separate);
+}
+
+#[test]
+fn the_shipped_file_gives_exactly_the_defaults() {
+    assert_eq!(settings(SHIPPED), settings(""));
+}
+
+#[test]
+fn the_shipped_file_documents_every_key_and_stays_valid_with_all_of_them() {
+    let text = uncommented();
+    settings(&text);
+    let document: toml::Table = text.parse().unwrap();
+    for (header, keys) in schema::tables() {
+        let mut table = &document;
+        for name in header.split('.').filter(|name| !name.is_empty()) {
+            let name = if name == "NAME" { "big" } else { name };
+            table = table.get(name).and_then(toml::Value::as_table).unwrap_or_else(|| panic!("no [{header}]"));
+        }
+        for key in keys {
+            assert!(table.contains_key(*key), "{key} is not in [{header}]");
+        }
+    }
+}
+
+#[test]
+fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
+    let mut found = settings(&uncommented());
+    found.profiles.remove("big").unwrap();
+    found.podman.environment.clear();
+    found.socket.group = None;
+    let job = &mut found.profiles.get_mut("default").unwrap().job;
+    (job.default_image, job.memory, job.cpus, job.pids) = (None, None, None, None);
+    assert_eq!(found, settings(""));
+}
+
+#[test]
+fn a_profile_takes_what_it_leaves_out_from_the_top_level() {
+    let text = r#"
+        slots = 3
+        [job]
+        memory = "1 GiB"
+        grace = "5s"
+        [profile.big]
+        slot_wait = "1h"
+        job.memory = "8 GiB"
+    "#;
+    let big = &settings(text).profiles["big"];
+    assert_eq!((big.slots, big.slot_wait), (3, Duration::from_secs(3600)));
+    assert_eq!((big.job.memory, big.job.grace), (Some(8 << 30), Duration::from_secs(5)));
+}
+
+#[test]
+fn paths_are_taken_in_their_plain_form() {
+    let found = settings("run_dir = '/run//x/./y/'");
+    assert_eq!(found.run_dir.as_os_str(), "/run/x/y");
+    assert_eq!(found.socket.path, Path::new("/run/x/y/windlass.sock"));
+}
