@@ -24,12 +24,14 @@ enum Command {
         file: PathBuf,
     },
     Status(cli::status::StatusArgs),
+    Try(cli::try_job::TryArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Check { file } => cli::check::run(&file, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Status(arguments) => cli::status::run(&arguments),
+        Command::Try(arguments) => cli::try_job::run(&arguments),
     };
     match result {
         Ok(code) => code.into(),

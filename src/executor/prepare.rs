@@ -27,6 +27,7 @@ impl Executor {
         log: &JobLog,
     ) -> Result<(), Failure> {
         let record = begin(lease, profile)?;
+        let _gate = lease.gate.lock().await;
         let undo = Undo(lease);
         let settings = &record.settings;
         let (reference, image) = self.ready_image(&record, log).await?;

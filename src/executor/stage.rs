@@ -74,7 +74,14 @@ impl Executor {
                 )));
             }
         };
-        let connection = if attach { None } else { Some(self.connect(lease, &record, &container).await?) };
+        let connection = if attach {
+            None
+        } else {
+            match self.connect(lease, &record, &container).await {
+                Ok(connection) => Some(connection),
+                Err(error) => return Err(Failure::system(self.give_up(lease, &format!("{error:#}")).await)),
+            }
+        };
         let since = match record.stage {
             Some(stage) if attach => stage.since,
             _ => unix_time(),
@@ -97,6 +104,8 @@ impl Executor {
     async fn connect(&self, lease: &Lease, record: &Record, container: &Container) -> Result<OwnedFd> {
         let mut environment = container.environment.clone();
         environment.push(("HOSTNAME".to_owned(), format!("windlass-job-{}", record.job.id)));
+        // As podman sets it: some programs look whether they are in a container.
+        environment.push(("container".to_owned(), "podman".to_owned()));
         let stage = Stage {
             user: container.user.clone(),
             entrypoint: container.entrypoint.clone(),

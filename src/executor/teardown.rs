@@ -9,6 +9,8 @@ use super::{Executor, Lease};
 /// Pause before a teardown that failed is tried again; doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long others may hold on to an ending lease.
+const LET_GO: Duration = Duration::from_secs(10);
 
 impl Executor {
     /// Ends a lease: at once for its caller, its containers go in the background. Ending it again changes nothing.
@@ -46,6 +48,9 @@ impl Executor {
     }
 
     async fn tear_down_once(&self, lease: &Lease) -> Vec<String> {
+        // Whoever makes the container or runs a stage sees the end and lets go. A podman that still makes a container
+        // would otherwise be done with it after it was looked for.
+        let _gate = tokio::time::timeout(LET_GO, lease.gate.lock()).await;
         let record = lease.record();
         let mut errors = Vec::new();
         if let Some(container) = &record.container

@@ -14,7 +14,7 @@ use crate::job::Job;
 use crate::protocol::daemon::{ProcessId, Reply, Request};
 
 /// Job responses in memory at once: a bound on what many large ones can take.
-static JOB_RESPONSES: Semaphore = Semaphore::const_new(4);
+static JOB_RESPONSES: Semaphore = Semaphore::const_new(8);
 
 /// Serves one caller. What goes wrong on the way to an answer is told to the caller, and noted here.
 pub async fn serve(stream: UnixStream, refusal: Option<String>, executor: Arc<Executor>, shutdown: CancellationToken) {

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Installs what building, trying and testing Windlass needs: podman and its parts, and for tests a registry and a user
+# for rootless podman. Does nothing, and uses no network, where all is there.
+#
+#   scripts/prepare.sh [--for quickstart|test|bench]
+#
+# As root it installs packages (Debian, Ubuntu, Fedora, RHEL and their like); as another user it says which are missing
+# and exits with 1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+purpose=quickstart
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --for) purpose=${2:-}; shift 2 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "prepare.sh: unknown argument $1; see --help" >&2; exit 64 ;;
+  esac
+done
+case $purpose in quickstart | test | bench) ;; *) echo "prepare.sh: --for takes quickstart, test or bench" >&2; exit 64 ;; esac
+
+say() { echo "==> $*" >&2; }
+
+# Which package brings which program, by family.
+if command -v apt-get >/dev/null; then
+  family=debian
+elif command -v dnf >/dev/null; then
+  family=fedora
+else
+  family=other
+fi
+
+missing=()
+need() { # PROGRAM-OR-PATH DEBIAN-PACKAGE FEDORA-PACKAGE
+  local where=$1
+  if [[ $where == /* ]]; then
+    [[ -e $where ]] && return
+  else
+    command -v "$where" >/dev/null && return
+  fi
+  case $family in
+    debian) missing+=("$2") ;;
+    fedora) missing+=("$3") ;;
+    other) missing+=("$where") ;;
+  esac
+}
+any_of() { # the first that is there, or the first
+  local path
+  for path; do [[ -e $path ]] && { echo "$path"; return; }; done
+  echo "$1"
+}
+
+need git git git
+need cc gcc gcc
+need podman podman podman
+need busybox busybox-static busybox
+need "$(any_of /usr/lib/podman/netavark /usr/libexec/podman/netavark)" netavark netavark
+need "$(any_of /usr/lib/podman/aardvark-dns /usr/libexec/podman/aardvark-dns)" aardvark-dns aardvark-dns
+need newuidmap uidmap shadow-utils
+need slirp4netns slirp4netns slirp4netns
+need setpriv util-linux util-linux
+if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
+  need "$(command -v runc || command -v crun || echo crun)" crun crun
+else
+  # crun refuses the hybrid of cgroup v1 and v2.
+  need runc runc runc
+fi
+if [[ $purpose == test ]]; then
+  need docker-registry docker-registry docker-distribution
+  need htpasswd apache2-utils httpd-tools
+  need shellcheck shellcheck ShellCheck
+fi
+
+if [[ ${#missing[@]} -gt 0 ]]; then
+  if [[ $EUID -ne 0 || $family == other ]]; then
+    echo "Missing on this machine: ${missing[*]}" >&2
+    case $family in
+      debian) echo "Install them with: sudo apt-get install ${missing[*]}" >&2 ;;
+      fedora) echo "Install them with: sudo dnf install ${missing[*]}" >&2 ;;
+      other) echo "Install them with this system's package manager." >&2 ;;
+    esac
+    exit 1
+  fi
+  say "installing ${missing[*]}"
+  log=$(mktemp)
+  if [[ $family == debian ]]; then
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 \
+      || { cat "$log" >&2; echo "prepare.sh: the packages could not be installed" >&2; exit 1; }
+  else
+    dnf install -y -q "${missing[@]}" >"$log" 2>&1 || { cat "$log" >&2; echo "prepare.sh: the packages could not be installed" >&2; exit 1; }
+  fi
+  rm -f "$log"
+fi
+
+if ! command -v cargo >/dev/null; then
+  echo "Rust is missing: install rustup (https://rustup.rs), then run this again." >&2
+  exit 1
+fi
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+found=$(rustc --version | awk '{print $2}')
+if [[ $(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1) != "$wanted" ]]; then
+  echo "Rust $found is too old: $wanted or later is needed (rustup update)." >&2
+  exit 1
+fi
+
+if [[ $EUID -ne 0 ]]; then
+  name=$(id -un)
+  if ! grep -q "^$name:" /etc/subuid || ! grep -q "^$name:" /etc/subgid; then
+    echo "User $name has no subordinate ids, which rootless podman needs." >&2
+    echo "Give it some with: sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $name" >&2
+    exit 1
+  fi
+elif [[ $purpose == test ]] && ! id windlass-test >/dev/null 2>&1; then
+  say "adding the user windlass-test, as whom the tests run rootless podman"
+  useradd --system --create-home --shell /usr/sbin/nologin windlass-test
+  usermod --add-subuids 2000000-2065535 --add-subgids 2000000-2065535 windlass-test
+fi

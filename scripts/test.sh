@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Prepares the machine, builds, and runs every test: as root rootful and rootless podman, as another user rootless alone.
+#
+#   scripts/test.sh [ARGUMENTS OF cargo test]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+
+scripts/prepare.sh --for test
+echo "==> building" >&2
+scripts/build.sh
+echo "==> testing" >&2
+cargo test --no-fail-fast "$@"
