@@ -58,8 +58,10 @@ pub fn ask(socket: &Path) -> Result<Status> {
         _ => format!("cannot reach windlassd at {}", socket.display()),
     })?;
     stream.set_read_timeout(Some(LIMIT)).context("set up the connection")?;
-    stream::send(&stream, &Request::Status).context("ask windlassd")?;
-    match stream::receive_message(&stream, &mut Decoder::new(ANSWER_MAX)).context("hear from windlassd")? {
+    // A daemon that refuses may hang up before it has read the question: its reason is there to be read all the same.
+    let sent = stream::send(&stream, &Request::Status);
+    let reply = stream::receive_message(&stream, &mut Decoder::new(ANSWER_MAX));
+    match reply.map_err(|error| sent.err().unwrap_or(error)).context("ask windlassd")? {
         Reply::Status(status) => Ok(*status),
         Reply::Failed { message, .. } => bail!("{message}"),
         _ => bail!("windlassd gave another answer than was expected; are both of the same release?"),

@@ -91,7 +91,7 @@ impl Lease {
             // A daemon that dies now adopts the lease as it was and learns again that it has to end.
             tracing::warn!(lease = %self.id, "{error:#}");
         }
-        drop(record);
+        // Still under the lock: two that end a lease at once do not both.
         self.ended.cancel();
         true
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,7 @@ impl Executor {
         profile: Option<&str>,
         job: Job,
         runner: ProcessId,
+        directory: Option<PathBuf>,
         log: &JobLog,
     ) -> Result<Arc<Lease>, Failure> {
         let name = profile.unwrap_or(DEFAULT_PROFILE);
@@ -54,7 +56,8 @@ impl Executor {
         self.end_leases_of(&job, runner, "gitlab-runner tries the job again");
         let id = LeaseId::random()?;
         let slot = self.take_slot(&id, name, profile, &job, log).await?;
-        let record = Record::new(id, job, name, &profile.job, slot.index, runner);
+        let mut record = Record::new(id, job, name, &profile.job, slot.index, runner);
+        record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
         let lease = Arc::new(Lease::new(record, &self.leases_dir(), slot));
         std::fs::DirBuilder::new()
             .mode(0o700)

@@ -19,6 +19,7 @@ mod watch;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc::UnboundedSender;
@@ -88,7 +89,7 @@ impl JobLog {
 #[derive(Debug)]
 pub struct Executor {
     settings: Settings,
-    podman: Podman,
+    podman: Arc<Podman>,
     pulls: Pulls,
     limits: Limits,
     ranges: Mutex<Ranges>,
@@ -110,7 +111,7 @@ impl Executor {
         make_private(&settings.state_dir)?;
         let ranges = Ranges::load(&settings.state_dir)?;
         Ok(Arc::new(Self {
-            podman: Podman::new(&settings.podman),
+            podman: Arc::new(Podman::new(&settings.podman)),
             pulls: Pulls::default(),
             limits: Limits::of_this_host(),
             ranges: Mutex::new(ranges),
@@ -128,6 +129,12 @@ impl Executor {
     #[must_use]
     pub fn podman(&self) -> &Podman {
         &self.podman
+    }
+
+    /// How often a caller hears that its request is worked on: well within what it waits for a daemon that is away.
+    #[must_use]
+    pub fn sign_of_life(&self) -> Duration {
+        (self.settings.socket.daemon_wait / 3).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
 
     /// The lease with this id.

@@ -7,16 +7,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
+use tokio_util::sync::CancellationToken;
 
 use super::record::{Container, Record, State};
 use super::{Executor, Failure, JobLog, Lease, init_client};
 use crate::config::{ExecMode, JobSettings, PullPolicy, UserNamespace};
 use crate::job::ImageRef;
 use crate::podman::{ContainerSpec, Image, Labels, Limit, UserMap, explain_pull};
+use crate::protocol::daemon::ProcessId;
 use crate::protocol::init::{Reply, Request};
 
 impl Executor {
-    /// Makes a lease's container, so that stages can run in it.
+    /// Makes a lease's container, so that stages can run in it. A caller that stops waiting stops a pull; a container that podman
+    /// has begun to make is made, and goes with the lease.
     ///
     /// # Errors
     /// The job's failure when the image is not to be had or can't run stages; else the system's.
@@ -24,13 +27,33 @@ impl Executor {
         self: &Arc<Self>,
         lease: &Arc<Lease>,
         profile: Option<&str>,
+        caller: ProcessId,
         log: &JobLog,
     ) -> Result<(), Failure> {
-        let record = begin(lease, profile)?;
-        let _gate = lease.gate.lock().await;
+        let Some(record) = begin(lease, profile, caller)? else { return Ok(()) };
+        let (executor, lease, log) = (Arc::clone(self), Arc::clone(lease), log.clone());
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let work = self.tasks.spawn(async move { executor.make(&lease, &record, &log, &given_up).await });
+        work.await.map_err(|error| Failure::system(format!("internal error, please report it: {error}")))?
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        lease: &Arc<Lease>,
+        record: &Record,
+        log: &JobLog,
+        given_up: &CancellationToken,
+    ) -> Result<(), Failure> {
         let undo = Undo(lease);
+        // Held until podman is done: the lease's end waits for it.
+        let _gate = lease.gate.lock().await;
         let settings = &record.settings;
-        let (reference, image) = self.ready_image(&record, log).await?;
+        let (reference, image) = tokio::select! {
+            image = self.ready_image(record, log) => image?,
+            () = given_up.cancelled() => return Err(Failure::system("nobody waits for this job any more")),
+            () = lease.ended.cancelled() => return Err(Failure::system(lease.reason())),
+        };
         let container = Container {
             name: record.container_name(),
             image: reference.to_string(),
@@ -103,7 +126,7 @@ impl Executor {
             name: name.to_owned(),
             labels: Labels {
                 daemon: self.label(),
-                lease: record.id.secret().to_owned(),
+                lease: record.id.short().to_owned(),
                 role: "job",
                 job: record.job.id,
                 project: record.job.project_id,
@@ -152,7 +175,7 @@ impl Executor {
         let request = Request::Probe { user: container.user.clone(), entrypoint: container.entrypoint.clone() };
         match init_client::ask(&lease.init_socket(), &request, settings.grace + settings.margin).await {
             Ok(Reply::Ready) => Ok(()),
-            Ok(Reply::Refused { message }) => {
+            Ok(Reply::Refused { message, .. }) => {
                 Err(Failure::job(format!("image {} can't run a job: {}", container.image, printable(&message))))
             }
             Ok(_) => Err(Failure::system(format!("the init of container {} talks nonsense", container.name))),
@@ -167,8 +190,8 @@ impl Executor {
     }
 }
 
-/// Moves a lease from leased to preparing.
-fn begin(lease: &Lease, profile: Option<&str>) -> Result<Record, Failure> {
+/// Moves a lease from leased to preparing; none when this caller has had it prepared already and only missed the answer.
+fn begin(lease: &Lease, profile: Option<&str>, caller: ProcessId) -> Result<Option<Record>, Failure> {
     let record = lease.record();
     if let Some(profile) = profile
         && profile != record.profile
@@ -181,14 +204,17 @@ fn begin(lease: &Lease, profile: Option<&str>) -> Result<Record, Failure> {
     match record.state {
         State::Leased => {}
         State::Preparing => return Err(Failure::system(format!("lease {} is being prepared already", lease.id))),
+        State::Ready if record.prepared_by == Some(caller) => return Ok(None),
         State::Ready => return Err(Failure::system(format!("lease {} is prepared already", lease.id))),
         State::Ending => return Err(Failure::system(format!("lease {} has ended: {}", lease.id, lease.reason()))),
     }
-    Ok(lease.update(|record| {
+    let record = lease.update(|record| {
         record.state = State::Preparing;
+        record.prepared_by = Some(caller);
         record.attempt += 1;
         record.container = None;
-    })?)
+    })?;
+    Ok(Some(record))
 }
 
 /// Makes a lease that could not be prepared one that can be prepared again; its container goes with its end.

@@ -111,12 +111,18 @@ pub struct Record {
     pub slot: u32,
     /// gitlab-runner's process.
     pub runner: ProcessId,
+    /// The attempt's temporary directory, if the daemon could see it: gitlab-runner removes it after cleanup.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
     /// When the job came, in seconds since 1970.
     pub since: u64,
     /// When nobody can need it any more, in seconds since boot: a clock that nobody sets.
     pub deadline: u64,
     /// Where it is in its life.
     pub state: State,
+    /// The shim that asked for its preparation.
+    #[serde(default)]
+    pub prepared_by: Option<ProcessId>,
     /// How often its container was begun.
     pub attempt: u32,
     /// Its container, from the moment when podman was asked for it.
@@ -137,9 +143,11 @@ impl Record {
             settings: settings.clone(),
             slot,
             runner,
+            directory: None,
             since: unix_time(),
             deadline: boot_time() + lifetime.as_secs(),
             state: State::Leased,
+            prepared_by: None,
             attempt: 0,
             container: None,
             stage: None,
@@ -150,8 +158,7 @@ impl Record {
     /// The name of the next container; each attempt has its own, since a podman that outlived a daemon may still be making the last.
     #[must_use]
     pub fn container_name(&self) -> String {
-        let suffix = if self.attempt > 1 { format!("-{}", self.attempt) } else { String::new() };
-        format!("windlass-{}-job{suffix}", self.id.short())
+        crate::podman::container_name(self.id.short(), self.attempt)
     }
 
     /// Writes it into the lease's directory.

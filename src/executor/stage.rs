@@ -15,6 +15,10 @@ use crate::protocol::daemon::StageReady;
 use crate::protocol::frame::encode_message;
 use crate::protocol::init::{Reply, Request, Stage};
 
+/// How long podman may take to say what became of a container before it is killed anyway.
+const FATE_WITHIN: Duration = Duration::from_secs(5);
+/// What podman itself may take on top, for a stage that came by `podman exec`.
+const PODMAN_TAKES: Duration = Duration::from_secs(10);
 /// Between two looks at whether a stage that came by `podman exec` has gone.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -118,13 +122,17 @@ impl Executor {
             ExecMode::Podman => {
                 let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("make a socket pair")?;
                 let mut child = self.podman.exec_init(&container.name, theirs)?;
-                // It ends when its socket does; somebody has to reap it.
-                self.tasks.spawn(async move { drop(child.wait().await) });
+                // It ends when its socket does; somebody has to reap it, and nobody has to wait for that.
+                tokio::spawn(async move { drop(child.wait().await) });
                 ours.set_nonblocking(true).context("set up a socket pair")?;
                 tokio::net::UnixStream::from_std(ours).context("set up a socket pair")?
             }
         };
-        stream.write_all(&bytes).await.context("tell the container's init what to run")?;
+        let bound = record.settings.grace + record.settings.margin;
+        match tokio::time::timeout(bound, stream.write_all(&bytes)).await {
+            Ok(written) => written.context("tell the container's init what to run")?,
+            Err(_) => anyhow::bail!("the container's init takes no orders"),
+        }
         Ok(stream.into_std().context("hand the connection to the init over")?.into())
     }
 
@@ -160,13 +168,15 @@ impl Executor {
                     Ok(_) => Err("the container's init talks nonsense".to_owned()),
                     Err(error) => Err(format!("{error:#}")),
                 },
-                ExecMode::Podman => match tokio::time::timeout(bound, self.only_init_left(&container.name)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(format!(
-                        "the stage's processes have not ended within {}",
-                        humantime::format_duration(bound)
-                    )),
-                },
+                ExecMode::Podman => {
+                    match tokio::time::timeout(bound + PODMAN_TAKES, self.only_init_left(&container.name)).await {
+                        Ok(result) => result,
+                        Err(_) => Err(format!(
+                            "the stage's processes have not ended within {}",
+                            humantime::format_duration(bound)
+                        )),
+                    }
+                }
             }
         };
         tokio::select! {
@@ -196,13 +206,17 @@ impl Executor {
         if lease.ended.is_cancelled() {
             return lease.reason();
         }
-        let fate = self.podman.fate(&container.name).await;
+        let fate = tokio::time::timeout(FATE_WITHIN, self.podman.fate(&container.name)).await;
+        let fate = fate.unwrap_or_else(|_| "podman does not say what became of it".to_owned());
         let message = format!("{reason}; {fate}");
         lease.set_broken(&message);
         tracing::warn!(lease = %lease.id, job = record.job.id, container = container.name, "container given up: {message}");
+        // gitlab-runner waits for pipes that this container may hold, so a kill that fails is followed by more force.
         if let Err(error) = self.podman.kill(&container.name).await {
-            // Already dead, or removed by force at the lease's end.
             tracing::debug!(lease = %lease.id, "{error}");
+            if let Err(error) = self.podman.remove_container(&container.name).await {
+                tracing::error!(lease = %lease.id, "a container that was given up can't be ended: {error}");
+            }
         }
         clear(lease);
         message

@@ -72,7 +72,7 @@ impl Executor {
         let mut current: HashMap<String, Option<String>> = HashMap::new();
         for lease in self.all_leases() {
             let record = lease.record();
-            current.insert(record.id.secret().to_owned(), record.container.map(|container| container.name));
+            current.insert(record.id.short().to_owned(), record.container.map(|container| container.name));
         }
         found.into_iter().filter(|found| is_unused(found, only, containers, &current)).map(|found| found.name).collect()
     }

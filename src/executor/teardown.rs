@@ -9,9 +9,6 @@ use super::{Executor, Lease};
 /// Pause before a teardown that failed is tried again; doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long others may hold on to an ending lease.
-const LET_GO: Duration = Duration::from_secs(10);
-
 impl Executor {
     /// Ends a lease: at once for its caller, its containers go in the background. Ending it again changes nothing.
     pub fn end(self: &Arc<Self>, lease: &Arc<Lease>, reason: &str) {
@@ -48,9 +45,9 @@ impl Executor {
     }
 
     async fn tear_down_once(&self, lease: &Lease) -> Vec<String> {
-        // Whoever makes the container or runs a stage sees the end and lets go. A podman that still makes a container
-        // would otherwise be done with it after it was looked for.
-        let _gate = tokio::time::timeout(LET_GO, lease.gate.lock()).await;
+        // Whoever runs a stage sees the end and lets go. A podman that still makes the container has its time for that: what is
+        // removed in the making leaves parts behind that nobody finds.
+        let _gate = lease.gate.lock().await;
         let record = lease.record();
         let mut errors = Vec::new();
         if let Some(container) = &record.container
@@ -58,9 +55,9 @@ impl Executor {
         {
             errors.push(error.to_string());
         }
-        if record.attempt > 1 {
-            // A container of an earlier attempt has a name of its own.
-            errors.extend(self.remove_leftovers(Some(record.id.secret())).await);
+        if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {
+            // A container of an earlier attempt has a name of its own, and one adopted in the making is not on record.
+            errors.extend(self.remove_leftovers(Some(record.id.short())).await);
         }
         // Only once all else is gone: as long as the record is there, the work is not done.
         if errors.is_empty()

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::boot_time;
+use super::record::{State, boot_time};
 use super::{Executor, Lease};
 use crate::protocol::daemon::ProcessId;
 use crate::sys::process;
@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 
 /// How often the runner's process is looked for on kernels without pidfds (before 5.3).
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks for a job's temporary directory, and how many have to miss it.
+const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(30);
+const LOOKS: u32 = 4;
 
 impl Executor {
     /// Ends a lease when its runner dies or its time is over.
@@ -29,12 +32,28 @@ impl Executor {
                     executor.end(&lease, &reason);
                     executor.sweep_soon();
                 }
+                () = abandoned(&lease) => {
+                    executor.end(&lease, "gitlab-runner has removed the job's temporary directory: its cleanup did not get through");
+                }
                 () = tokio::time::sleep(left) => {
                     executor.end(&lease, "the job's timeout is over and nobody has cleaned up");
                     executor.sweep_soon();
                 }
             }
         });
+    }
+}
+
+/// Waits until a job's temporary directory has been gone for a while and no stage ran in that time. gitlab-runner removes it after cleanup,
+/// also when cleanup failed because the daemon was away for too long.
+async fn abandoned(lease: &Lease) {
+    let mut missed = 0;
+    while missed < LOOKS {
+        tokio::time::sleep(LOOK_FOR_DIRECTORY).await;
+        let record = lease.record();
+        let idle = record.stage.is_none() && record.state != State::Preparing;
+        let gone = record.directory.is_some_and(|path| matches!(path.try_exists(), Ok(false)));
+        missed = if idle && gone { missed + 1 } else { 0 };
     }
 }
 

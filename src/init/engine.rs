@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use super::connection::{Connection, Role};
 use super::stage::Running;
 use super::{shell, uninterrupted, users};
+use crate::protocol::daemon::FailureClass;
 use crate::protocol::init::{Exited, Reply, Request};
 
 /// Connections at once; more are closed. A job has one for its stage, and the daemon now and then another.
@@ -47,11 +48,8 @@ pub struct Engine {
 impl Engine {
     /// An engine that takes connections from `listener`, or serves just one.
     pub fn new(listener: Option<UnixListener>, single: Option<UnixStream>) -> Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
-            set.add(signal);
-        }
-        set.thread_block().context("block signals")?;
+        block_signals()?;
+        let set = own_signals();
         let signals =
             SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("make a signalfd")?;
         let mut engine =
@@ -132,7 +130,8 @@ impl Engine {
     fn told_to_end(&mut self) -> bool {
         let mut end = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            end |= signal.ssi_signo != Signal::SIGCHLD as u32;
+            // A sender outside this container's process namespace has no number here. The job has no say in this.
+            end |= signal.ssi_signo != Signal::SIGCHLD as u32 && signal.ssi_pid == 0;
         }
         end
     }
@@ -196,7 +195,7 @@ impl Engine {
             Request::Probe { user, entrypoint } => {
                 let reply = match users::find(&user).and_then(|_| shell::command_line(&entrypoint, Path::new("/"))) {
                     Ok(_) => Reply::Ready,
-                    Err(message) => Reply::Refused { message },
+                    Err(message) => Reply::Refused { class: FailureClass::Job, message },
                 };
                 connection.send(&reply)
             }
@@ -275,7 +274,7 @@ impl Engine {
                     self.stage = Some((id, running));
                     let _ = connection.send(&Reply::Started);
                 }
-                Err(message) => self.reply(id, &Reply::Refused { message }),
+                Err((class, message)) => self.reply(id, &Reply::Refused { class, message }),
             }
         }
     }
@@ -289,9 +288,12 @@ impl Engine {
     }
 }
 
-/// Blocks the signals that the loop reads, before any thread exists that could take them.
+/// The signals that the loop reads.
+fn own_signals() -> SigSet {
+    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
+}
+
+/// Blocks the signals that the loop reads. To be called before any thread is started: one that does not block them takes them.
 pub fn block_signals() -> Result<()> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGTERM);
-    uninterrupted(|| set.thread_block()).context("block signals")
+    uninterrupted(|| own_signals().thread_block()).context("block signals")
 }

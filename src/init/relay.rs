@@ -36,14 +36,11 @@ pub fn start(engine: UnixStream) -> Result<()> {
         let _ = incoming.shutdown(Shutdown::Write);
     });
     thread::spawn(move || {
-        let code = match relay_replies(&engine, &output, &copies) {
-            Ok(()) => 0,
-            Err(error) => {
-                eprintln!("windlass-init: {error:#}");
-                1
-            }
-        };
-        std::process::exit(code);
+        if let Err(error) = relay_replies(&engine, &output, &copies) {
+            eprintln!("windlass-init: {error:#}");
+        }
+        // The engine ends the program: at once after a stage, and after it has ended one whose caller is gone.
+        let _ = engine.shutdown(Shutdown::Both);
     });
     Ok(())
 }

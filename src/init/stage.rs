@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Pid, Uid, fchown};
 use super::pump::{Pump, pipe};
 use super::usage::Snapshot;
 use super::{shell, users};
+use crate::protocol::daemon::FailureClass;
 use crate::protocol::init::{Exited, Stage};
 use crate::sys::process::{Identity, run_as};
 
@@ -54,15 +55,17 @@ impl Running {
     /// Starts the stage's shell. `pipes`: stdin to read from, stdout and stderr to write to.
     ///
     /// # Errors
-    /// A message for the job log.
-    pub fn start(stage: &Stage, pipes: Vec<OwnedFd>) -> Result<Self, String> {
+    /// A message for the job log, and whose failure it is.
+    pub fn start(stage: &Stage, pipes: Vec<OwnedFd>) -> Result<Self, (FailureClass, String)> {
         let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(pipes).map_err(|pipes| {
             let count = pipes.len();
-            format!("{count} of 3 pipes arrived in the container; does this host's SELinux policy keep them out? [job] exec = \"podman\" works without")
+            let hint = "does this host's SELinux policy keep them out? [job] exec = \"podman\" works without";
+            (FailureClass::System, format!("{count} of 3 pipes arrived in the container; {hint}"))
         })?;
-        let user = users::find(&stage.user)?;
-        let line = shell::command_line(&stage.entrypoint, Path::new("/"))?;
-        let failed = |error: std::io::Error| format!("cannot make the stage's pipes: {error}");
+        let job = |message| (FailureClass::Job, message);
+        let user = users::find(&stage.user).map_err(job)?;
+        let line = shell::command_line(&stage.entrypoint, Path::new("/")).map_err(job)?;
+        let failed = |error: std::io::Error| (FailureClass::System, format!("cannot make the stage's pipes: {error}"));
         let (child_stdin, to_stdin) = pipe().map_err(failed)?;
         let (from_stdout, child_stdout) = pipe().map_err(failed)?;
         let (from_stderr, child_stderr) = pipe().map_err(failed)?;
@@ -75,8 +78,11 @@ impl Running {
         command.stdin(Stdio::from(child_stdin)).stdout(Stdio::from(child_stdout)).stderr(Stdio::from(child_stderr));
         run_as(&mut command, &user.identity);
         let before = Snapshot::take();
-        let child = command.spawn().map_err(|error| format!("cannot start {} in the image: {error}", line[0]))?;
-        let main = Pid::from_raw(i32::try_from(child.id()).map_err(|error| error.to_string())?);
+        let child = command
+            .spawn()
+            .map_err(|error| (class_of(&error), format!("cannot start {} in the image: {error}", line[0])))?;
+        let main =
+            i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| (FailureClass::System, error.to_string()))?;
         Ok(Self {
             main,
             ended: None,
@@ -175,6 +181,14 @@ impl Running {
         // Without a status of its own the shell went down with the rest.
         let ended = self.ended.unwrap_or(Exited { signal: Some(Signal::SIGKILL as i32), ..Exited::default() });
         Some(Exited { usage: Snapshot::take().since(self.before), ..ended })
+    }
+}
+
+/// A program that is missing or can't be run is the image's fault; a host without processes or memory is not.
+fn class_of(error: &std::io::Error) -> FailureClass {
+    match error.raw_os_error() {
+        Some(nix::libc::EAGAIN | nix::libc::ENOMEM | nix::libc::EMFILE | nix::libc::ENFILE) => FailureClass::System,
+        _ => FailureClass::Job,
     }
 }
 

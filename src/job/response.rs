@@ -11,6 +11,13 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
 /// Longest timeout that is believed, in seconds: a month.
 const TIMEOUT_MAX: u64 = 31 * 24 * 3600;
 
+/// Longest name kept, in characters.
+const NAME_MAX: usize = 255;
+/// Longest image name kept, in characters; longer ones are no references.
+const IMAGE_MAX: usize = 2000;
+/// Longest entrypoint, in bytes.
+const ENTRYPOINT_MAX: usize = 64 * 1024;
+
 /// What is known of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -91,6 +98,10 @@ impl Job {
         let timeout =
             response.runner_info.and_then(|runner| runner.timeout).and_then(|seconds| u64::try_from(seconds).ok());
         let (image, entrypoint) = response.image.map_or((None, None), |image| (image.name, image.entrypoint));
+        let length = entrypoint.iter().flatten().map(|word| word.len() + 1).sum::<usize>();
+        if length > ENTRYPOINT_MAX {
+            return Err(format!("the image's entrypoint has {length} bytes, at most {ENTRYPOINT_MAX} are possible"));
+        }
         Ok(Self {
             id,
             project_id,
@@ -100,7 +111,7 @@ impl Job {
             timeout: timeout
                 .filter(|seconds| *seconds > 0)
                 .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.min(TIMEOUT_MAX))),
-            image: image.filter(|image| !image.is_empty()),
+            image: image.filter(|image| !image.is_empty()).map(|image| shortened(&image, IMAGE_MAX)),
             entrypoint,
         })
     }
@@ -110,6 +121,8 @@ impl Job {
     pub fn entrypoint(&self, image: &[String]) -> Vec<String> {
         match &self.entrypoint {
             None => image.to_vec(),
+            // As in the Docker executor (overwriteEntrypoint in docker.go).
+            Some(wish) if wish.is_empty() => image.to_vec(),
             // The way to say "none" in .gitlab-ci.yml.
             Some(wish) if wish.iter().all(String::is_empty) => Vec::new(),
             Some(wish) => wish.clone(),
@@ -128,7 +141,11 @@ fn split_url(url: &str) -> (String, String) {
 
 /// A name for logs and labels: printable, one line, bounded.
 fn plain(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(255).collect()
+    shortened(text, NAME_MAX)
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    text.chars().filter(|character| !character.is_control()).take(most).collect()
 }
 
 #[cfg(test)]
@@ -188,6 +205,8 @@ mod tests {
     fn an_entrypoint_of_one_empty_string_clears_the_images() {
         let mut job = parse(&json!({"id": 1, "job_info": {"project_id": 7}})).expect("valid");
         let image = ["/entry".to_owned()];
+        assert_eq!(job.entrypoint(&image), image);
+        job.entrypoint = Some(vec![]);
         assert_eq!(job.entrypoint(&image), image);
         job.entrypoint = Some(vec![String::new()]);
         assert!(job.entrypoint(&image).is_empty());

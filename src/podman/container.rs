@@ -98,7 +98,12 @@ impl Podman {
     /// podman's words.
     pub async fn run_container(&self, spec: &ContainerSpec, listener: Option<&OwnedFd>) -> Result<(), PodmanError> {
         let init = self.settings().init.display().to_string();
-        self.call_for(&arguments(spec, &init), self.settings().timeout, listener).await.map(drop)
+        // podman copies an image's layers for a map of ids that it meets for the first time (rootless; minutes for large ones).
+        let limit = match spec.user_map {
+            UserMap::NoMap => self.settings().pull_timeout,
+            _ => self.settings().timeout,
+        };
+        self.call_with(&arguments(spec, &init), limit, listener).await.map(drop)
     }
 }
 

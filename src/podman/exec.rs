@@ -19,12 +19,7 @@ impl Podman {
         arguments.extend([container.to_owned(), crate::init::PATH.to_owned(), "exec".to_owned()]);
         let input = OwnedFd::from(socket.try_clone().context("share the stage's socket")?);
         let mut command = self.command(&arguments);
-        // A stage outlives the daemon: its podman does too.
-        command
-            .kill_on_drop(false)
-            .stdin(Stdio::from(input))
-            .stdout(Stdio::from(OwnedFd::from(socket)))
-            .stderr(Stdio::null());
+        command.stdin(Stdio::from(input)).stdout(Stdio::from(OwnedFd::from(socket))).stderr(Stdio::null());
         command.spawn().context("start podman exec")
     }
 

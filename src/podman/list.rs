@@ -40,23 +40,48 @@ impl Labels {
 pub struct Found {
     /// Its name.
     pub name: String,
-    /// The lease it was made for; empty when the label is missing.
+    /// The lease it was made for, by the beginning of its id; empty when that is not known.
     pub lease: String,
     /// Whether it runs (containers only).
     pub running: bool,
 }
 
-/// One entry of any of the three lists: podman writes the keys differently in each.
+/// The name of a lease's container: with it, and with the label, a container is known as ours.
+#[must_use]
+pub fn container_name(lease: &str, attempt: u32) -> String {
+    let suffix = if attempt > 1 { format!("-{attempt}") } else { String::new() };
+    format!("windlass-{lease}-job{suffix}")
+}
+
+/// The lease of a container with this name; none if it is not ours. A label alone proves nothing: containers inherit those of
+/// their image, which anybody may have built.
+fn lease_of(name: &str) -> Option<&str> {
+    let (lease, rest) = name.strip_prefix("windlass-")?.split_once('-')?;
+    let ours = lease.len() == 12 && lease.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest.starts_with("job");
+    ours.then_some(lease)
+}
+
+/// Lines of a name and a state. Labels are not asked for: an image's may be of any size.
+fn parse_containers(text: &str) -> Vec<Found> {
+    let ours = text.lines().filter_map(|line| {
+        let (name, state) = line.split_once(' ')?;
+        Some(Found { name: name.to_owned(), lease: lease_of(name)?.to_owned(), running: is_running(state) })
+    });
+    ours.collect()
+}
+
+/// podman 4 says how long a container is up, later ones just that it runs.
+fn is_running(state: &str) -> bool {
+    state == "running" || state.starts_with("Up ")
+}
+
+/// An entry of the lists of networks and volumes: podman writes the keys differently in each.
 #[derive(Deserialize)]
 struct Entry {
-    #[serde(rename = "Names", default)]
-    names: Option<Vec<String>>,
-    #[serde(rename = "Name", alias = "name", default)]
-    name: Option<String>,
+    #[serde(rename = "Name", alias = "name")]
+    name: String,
     #[serde(rename = "Labels", alias = "labels", default)]
     labels: Option<BTreeMap<String, String>>,
-    #[serde(rename = "State", default)]
-    state: Option<String>,
 }
 
 fn parse(text: &str) -> Result<Vec<Found>, String> {
@@ -65,10 +90,9 @@ fn parse(text: &str) -> Result<Vec<Found>, String> {
     }
     let entries: Option<Vec<Entry>> =
         serde_json::from_str(text).map_err(|error| format!("unreadable answer: {error}"))?;
-    let found = entries.unwrap_or_default().into_iter().filter_map(|entry| {
-        let name = entry.names.and_then(|names| names.into_iter().next()).or(entry.name)?;
+    let found = entries.unwrap_or_default().into_iter().map(|entry| {
         let lease = entry.labels.unwrap_or_default().remove(&format!("{LABEL}.lease")).unwrap_or_default();
-        Some(Found { name, lease, running: entry.state.as_deref() == Some("running") })
+        Found { name: entry.name, lease, running: false }
     });
     Ok(found.collect())
 }
@@ -79,7 +103,8 @@ impl Podman {
     /// # Errors
     /// podman's words.
     pub async fn containers(&self, daemon: &str) -> Result<Vec<Found>, PodmanError> {
-        self.list(&["ps", "--all"], daemon).await
+        let text = self.list(&["ps", "--all"], "{{.Names}} {{.State}}", daemon).await?;
+        Ok(parse_containers(&text))
     }
 
     /// This daemon's networks.
@@ -87,7 +112,7 @@ impl Podman {
     /// # Errors
     /// podman's words.
     pub async fn networks(&self, daemon: &str) -> Result<Vec<Found>, PodmanError> {
-        self.list(&["network", "ls"], daemon).await
+        self.list_json(&["network", "ls"], daemon).await
     }
 
     /// This daemon's volumes.
@@ -95,15 +120,19 @@ impl Podman {
     /// # Errors
     /// podman's words.
     pub async fn volumes(&self, daemon: &str) -> Result<Vec<Found>, PodmanError> {
-        self.list(&["volume", "ls"], daemon).await
+        self.list_json(&["volume", "ls"], daemon).await
     }
 
-    async fn list(&self, what: &[&str], daemon: &str) -> Result<Vec<Found>, PodmanError> {
-        let mut arguments: Vec<String> = what.iter().map(|word| (*word).to_owned()).collect();
-        arguments.extend(strings(["--format", "json", "--filter"]));
-        arguments.push(format!("label={LABEL}.daemon={daemon}"));
-        let text = self.call(&arguments).await?;
+    async fn list_json(&self, what: &[&str], daemon: &str) -> Result<Vec<Found>, PodmanError> {
+        let text = self.list(what, "json", daemon).await?;
         parse(&text).map_err(|message| PodmanError { operation: what.join(" "), message, code: None })
+    }
+
+    async fn list(&self, what: &[&str], format: &str, daemon: &str) -> Result<String, PodmanError> {
+        let mut arguments: Vec<String> = what.iter().map(|word| (*word).to_owned()).collect();
+        arguments.extend(strings(["--format", format, "--filter"]));
+        arguments.push(format!("label={LABEL}.daemon={daemon}"));
+        self.call(&arguments).await
     }
 }
 
@@ -112,15 +141,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_lists_are_read() {
+    fn the_lists_are_read() {
         let found = |name: &str, running| Found { name: name.into(), lease: "L".into(), running };
-        assert_eq!(
-            parse(r#"[{"Names":["c"],"Labels":{"io.windlass.lease":"L"},"State":"running","Pid":1}]"#),
-            Ok(vec![found("c", true)])
-        );
         assert_eq!(parse(r#"[{"name":"n","labels":{"io.windlass.lease":"L"}}]"#), Ok(vec![found("n", false)]));
         assert_eq!(parse(r#"[{"Name":"v","Labels":{"io.windlass.lease":"L"}}]"#), Ok(vec![found("v", false)]));
         assert_eq!(parse("null\n"), Ok(vec![]));
         assert_eq!(parse(""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_container_is_ours_by_its_name_too() {
+        let (first, second) = (container_name("0123456789ab", 1), container_name("0123456789ab", 2));
+        let text = format!(
+            "{first} running\n{second} exited\nweb running\nwindlass-x-job running\nwindlass-0123456789ab-web running\n"
+        );
+        let found = |name: &str, running| Found { name: name.into(), lease: "0123456789ab".into(), running };
+        assert_eq!(parse_containers(&text), [found(&first, true), found(&second, false)]);
+        assert!(parse_containers(&format!("{first} running\n"))[0].running, "podman 5");
     }
 }

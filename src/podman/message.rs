@@ -8,18 +8,16 @@ use super::PodmanError;
 /// Longest message passed on, in characters.
 const LENGTH_MAX: usize = 600;
 
-/// The essence of podman's stderr: its last error line without decoration.
+/// The essence of podman's stderr: its last error without decoration, in one line.
 #[must_use]
 pub fn said(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines
-        .iter()
-        .rev()
-        .find(|line| line.starts_with("Error:"))
-        .or(lines.last())
-        .copied()
-        .unwrap_or("it gave no reason");
-    let text = last.trim_start_matches("Error:").trim();
+    let lines: Vec<&str> =
+        stderr.lines().map(|line| line.trim().trim_start_matches("* ")).filter(|line| !line.is_empty()).collect();
+    let from = lines.iter().rposition(|line| line.starts_with("Error:")).unwrap_or(lines.len().saturating_sub(1));
+    // The last error may go on over lines of its own.
+    let text = lines[from..].join(" ");
+    let text = text.trim_start_matches("Error:").trim();
+    let text = if text.is_empty() { "it gave no reason" } else { text };
     text.chars().filter(|character| !character.is_control()).take(LENGTH_MAX).collect()
 }
 
@@ -118,6 +116,10 @@ mod tests {
     fn the_last_error_line_counts() {
         assert_eq!(said("Trying to pull x...\nError: initializing source: gone\n"), "initializing source: gone");
         assert_eq!(said("time=\"x\" level=warning\n"), "time=\"x\" level=warning");
+        assert_eq!(
+            said("Error: removing x: 1 error occurred:\n\t* unlinkat y: busy\n\n"),
+            "removing x: 1 error occurred: unlinkat y: busy"
+        );
         assert_eq!(said(""), "it gave no reason");
     }
 

@@ -1,6 +1,6 @@
 //! podman, by its command line: the stable interface, and the only one that can pass descriptors into a container.
 //!
-//! One file per operation. Arguments are built by pure functions; [`Podman::call`] is the one place that runs processes.
+//! One file per operation. Arguments are built by pure functions; [`Podman::call`] is the one place that starts processes.
 
 mod container;
 mod controllers;
@@ -8,34 +8,38 @@ mod exec;
 mod image;
 mod list;
 mod message;
+mod process;
 mod pull;
 mod remove;
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::PodmanSettings;
 use crate::sys::process::inherit_as;
+use process::{End, supervise};
 
 pub use container::{ContainerSpec, UserMap};
 pub use controllers::{Limit, Limits};
 pub use image::Image;
-pub use list::{Found, Labels};
+pub use list::{Found, Labels, container_name};
 pub use message::{Explained, explain_pull};
 pub use pull::Pulls;
 
 /// podman processes at once. Each is some ten megabytes and half a core while it lives.
 const CALLS_MAX: usize = 8;
-/// What is kept of a call's output, in bytes; the rest is thrown away.
-const OUTPUT_MAX: u64 = 4 * 1024 * 1024;
+/// Pulls at once, beside those: a registry that trickles must not hinder what makes and ends containers.
+const PULLS_MAX: usize = 4;
 
 /// Prefix of every label.
 pub const LABEL: &str = "io.windlass";
@@ -57,7 +61,9 @@ pub struct PodmanError {
 pub struct Podman {
     settings: PodmanSettings,
     environment: Vec<(OsString, OsString)>,
-    calls: Semaphore,
+    /// Never closed, as is the next.
+    calls: Arc<Semaphore>,
+    pulls: Arc<Semaphore>,
     /// Whether this process is root on the host.
     pub rootful: bool,
 }
@@ -74,7 +80,8 @@ impl Podman {
         Self {
             settings: settings.clone(),
             environment,
-            calls: Semaphore::new(CALLS_MAX),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             rootful: nix::unistd::geteuid().is_root(),
         }
     }
@@ -85,56 +92,72 @@ impl Podman {
         &self.settings
     }
 
-    /// A podman process with a clean environment that nobody talks to.
+    /// A podman process with a clean environment that nobody talks to, and that outlives this daemon if need be.
     fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.settings.command);
         command.args(arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
+        command.current_dir("/").stdin(Stdio::null()).process_group(0).kill_on_drop(false);
         command
     }
 
-    /// Runs podman and returns what it printed.
+    /// Runs podman and returns what it printed. Who stops waiting for it leaves it running to its end.
     ///
     /// # Errors
     /// [`PodmanError`] with podman's own words.
     pub async fn call(&self, arguments: &[String]) -> Result<String, PodmanError> {
-        self.call_for(arguments, self.settings.timeout, None).await
+        self.call_with(arguments, self.settings.timeout, None).await
     }
 
     /// As [`Podman::call`], within `limit`, and with a descriptor that the process inherits as number 3.
-    async fn call_for(
+    async fn call_with(
         &self,
         arguments: &[String],
         limit: Duration,
         inherited: Option<&OwnedFd>,
     ) -> Result<String, PodmanError> {
+        let never = CancellationToken::new();
+        // Waiting for a turn is not podman's time.
+        let turn = Arc::clone(&self.calls).acquire_owned().await;
+        self.run(arguments, limit, inherited, turn.ok(), never).await
+    }
+
+    /// As [`Podman::call`], for a pull, which ends early when `stop` comes.
+    async fn call_for_pull(&self, arguments: &[String], stop: CancellationToken) -> Result<String, PodmanError> {
+        let turn = Arc::clone(&self.pulls).acquire_owned().await;
+        self.run(arguments, self.settings.pull_timeout, None, turn.ok(), stop).await
+    }
+
+    async fn run(
+        &self,
+        arguments: &[String],
+        limit: Duration,
+        inherited: Option<&OwnedFd>,
+        turn: Option<OwnedSemaphorePermit>,
+        stop: CancellationToken,
+    ) -> Result<String, PodmanError> {
         let operation = operation(arguments);
         let error = |message: String, code| PodmanError { operation: operation.clone(), message, code };
-        let run = async {
-            // The semaphore is never closed.
-            let _turn = self.calls.acquire().await.ok();
-            let mut command = self.command(arguments);
-            if let Some(fd) = inherited {
-                inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
+        let mut command = self.command(arguments);
+        if let Some(fd) = inherited {
+            inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
+        }
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
+            let command = self.settings.command.display();
+            error(format!("cannot start {command}: {reason}; is podman installed? [podman] command says which"), None)
+        })?;
+        let task = tokio::spawn(async move {
+            let end = supervise(child, limit, stop).await;
+            drop(turn);
+            end
+        });
+        match task.await.map_err(io::Error::other).and_then(|end| end) {
+            Ok(End::Exited(status, stdout, stderr)) => {
+                tracing::debug!(operation, %status, "podman");
+                if status.success() { Ok(stdout) } else { Err(error(message::said(&stderr), status.code())) }
             }
-            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
-                error(
-                    format!(
-                        "cannot start {}: {reason}; is podman installed? [podman] command says which",
-                        self.settings.command.display()
-                    ),
-                    None,
-                )
-            })?;
-            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            let (stdout, stderr, status) = tokio::join!(read(stdout), read(stderr), child.wait());
-            let status = status.map_err(|reason| error(reason.to_string(), None))?;
-            tracing::debug!(operation, %status, "podman");
-            if status.success() { Ok(stdout) } else { Err(error(message::said(&stderr), status.code())) }
-        };
-        match tokio::time::timeout(limit, run).await {
-            Ok(result) => result,
-            Err(_) => Err(error(format!("no answer within {}", humantime::format_duration(limit)), None)),
+            Ok(End::TimedOut) => Err(error(format!("no answer within {}", humantime::format_duration(limit)), None)),
+            Ok(End::Stopped) => Err(error("nobody waits for it any more".to_owned(), None)),
+            Err(reason) => Err(error(reason.to_string(), None)),
         }
     }
 
@@ -155,16 +178,6 @@ impl Podman {
         }
         Ok(version.to_owned())
     }
-}
-
-/// Reads a stream to its end and keeps the beginning.
-async fn read(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let mut text = Vec::new();
-    // What was read before an error counts.
-    let _ = (&mut stream).take(OUTPUT_MAX).read_to_end(&mut text).await;
-    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The words before the first option: what podman was asked to do.

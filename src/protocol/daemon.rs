@@ -32,6 +32,8 @@ pub enum Request {
         profile: Option<String>,
         /// gitlab-runner's process: when it ends, so does the lease.
         runner: ProcessId,
+        /// The attempt's temporary directory, which gitlab-runner removes after cleanup.
+        directory: Option<PathBuf>,
     },
     /// The caller has printed the answer to its `Config`: the lease is the runner's from now on.
     Confirm,
@@ -41,6 +43,8 @@ pub enum Request {
         lease: String,
         /// The profile, to be refused if it is not the lease's.
         profile: Option<String>,
+        /// The calling shim: it may ask again when the answer got lost, nobody else may.
+        caller: ProcessId,
     },
     /// Run a stage.
     Stage {
@@ -73,6 +77,8 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
+    /// The daemon is at it; more replies follow.
+    Working,
     /// A line for the job log; more replies follow.
     Log {
         /// The line, without its end.

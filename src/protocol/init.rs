@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::daemon::FailureClass;
+
 /// To the init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
@@ -52,6 +54,8 @@ pub enum Reply {
     Started,
     /// It can't be run.
     Refused {
+        /// Whose failure that is.
+        class: FailureClass,
         /// Why, in words for the job log.
         message: String,
     },

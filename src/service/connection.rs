@@ -2,14 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
-use crate::executor::{Executor, Failure, JobLog, Lease, StageCall, StageEnd};
+use crate::executor::{Executor, Failure, JobLog, Lease, StageEnd};
 use crate::job::Job;
 use crate::protocol::daemon::{ProcessId, Reply, Request};
 
@@ -38,18 +39,20 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
     };
     match request {
         Request::Status => reply(channel, Reply::Status(Box::new(executor.status()))).await,
-        Request::Config { profile, runner } => {
+        Request::Config { profile, runner, directory } => {
             let job = job(channel).await?;
-            config(channel, executor, shutdown, profile.as_deref(), job, runner).await
+            let (log, lines) = unbounded_channel();
+            let log = JobLog::new(log);
+            let leasing = executor.lease_for(profile.as_deref(), job, runner, directory, &log);
+            config(channel, executor, shutdown, lines, leasing).await
         }
-        Request::Prepare { lease, profile } => {
+        Request::Prepare { lease, profile, caller } => {
             let lease = executor.lease(&lease)?;
-            prepare(channel, executor, &lease, profile.as_deref()).await
+            prepare(channel, executor, &lease, profile.as_deref(), caller).await
         }
         Request::Stage { lease, stage, attach } => {
             let lease = executor.lease(&lease)?;
-            let call = executor.open_stage(&lease, &stage, attach).await?;
-            watch_stage(channel, executor, shutdown, call).await
+            self::stage(channel, executor, shutdown, &lease, &stage, attach).await
         }
         Request::Cleanup { lease: Some(id), runner: _ } => {
             // One that is not there has been cleaned up already.
@@ -88,31 +91,47 @@ async fn job(channel: &mut Channel) -> Result<Job, Failure> {
     Job::parse(&bytes).map_err(Failure::system)
 }
 
-/// A lease, unless the caller goes away before it has passed the answer on.
-async fn config(
+/// Works for a caller: passes lines for the job log on and says now and then that it is at it. None when the caller went away,
+/// or `stop` came: then the work is dropped where it is.
+async fn work<T>(
     channel: &mut Channel,
-    executor: &Arc<Executor>,
-    shutdown: &CancellationToken,
-    profile: Option<&str>,
-    job: Job,
-    runner: ProcessId,
-) -> Result<(), Failure> {
-    let (log, mut lines) = unbounded_channel();
-    let log = JobLog::new(log);
-    let mut leasing = std::pin::pin!(executor.lease_for(profile, job, runner, &log));
-    let lease = loop {
+    every: Duration,
+    mut lines: UnboundedReceiver<String>,
+    work: impl Future<Output = Result<T, Failure>>,
+    stop: impl Future<Output = Result<(), Failure>>,
+) -> Result<Option<T>, Failure> {
+    let (mut work, mut stop) = (std::pin::pin!(work), std::pin::pin!(stop));
+    let mut signs = tokio::time::interval(every);
+    let result = loop {
         tokio::select! {
-            lease = &mut leasing => break lease?,
+            result = &mut work => break result,
+            stopped = &mut stop => return stopped.map(|()| None),
             Some(text) = lines.recv() => reply(channel, Reply::Log { text }).await?,
             // Nothing is expected of the caller now: this is its end.
-            _ = channel.request() => return Ok(()),
-            // It asks the next daemon again.
-            () = shutdown.cancelled() => return Ok(()),
+            _ = channel.request() => return Ok(None),
+            _ = signs.tick() => reply(channel, Reply::Working).await?,
         }
     };
     while let Ok(text) = lines.try_recv() {
         reply(channel, Reply::Log { text }).await?;
     }
+    result.map(Some)
+}
+
+/// A lease, unless the caller goes away before it has passed the answer on.
+async fn config(
+    channel: &mut Channel,
+    executor: &Arc<Executor>,
+    shutdown: &CancellationToken,
+    lines: UnboundedReceiver<String>,
+    leasing: impl Future<Output = Result<Arc<Lease>, Failure>>,
+) -> Result<(), Failure> {
+    // At a shutdown the caller asks the next daemon again.
+    let stop = async {
+        shutdown.cancelled().await;
+        Ok(())
+    };
+    let Some(lease) = work(channel, executor.sign_of_life(), lines, leasing, stop).await? else { return Ok(()) };
     reply(channel, Reply::Configured(executor.configured(&lease))).await?;
     if !matches!(channel.first_request().await, Ok(Request::Confirm)) {
         executor.end(&lease, "gitlab-runner did not take the lease");
@@ -125,49 +144,59 @@ async fn prepare(
     executor: &Arc<Executor>,
     lease: &Arc<Lease>,
     profile: Option<&str>,
+    caller: ProcessId,
 ) -> Result<(), Failure> {
-    let (log, mut lines) = unbounded_channel();
+    let (log, lines) = unbounded_channel();
     let log = JobLog::new(log);
-    let mut preparing = std::pin::pin!(executor.prepare(lease, profile, &log));
-    let result = loop {
-        tokio::select! {
-            result = &mut preparing => break result,
-            Some(text) = lines.recv() => reply(channel, Reply::Log { text }).await?,
-            // The caller was ended, and so is what was done for it.
-            _ = channel.request() => return Ok(()),
-            () = lease.ended.cancelled() => break Err(Failure::system(format!("the lease has ended: {}", lease.reason()))),
-        }
+    let preparing = executor.prepare(lease, profile, caller, &log);
+    let stop = async {
+        lease.ended.cancelled().await;
+        Err(ended(lease))
     };
-    while let Ok(text) = lines.try_recv() {
-        reply(channel, Reply::Log { text }).await?;
+    match work(channel, executor.sign_of_life(), lines, preparing, stop).await? {
+        Some(()) => reply(channel, Reply::Done).await,
+        None => Ok(()),
     }
-    result?;
-    reply(channel, Reply::Done).await
 }
 
-/// Keeps an eye on a stage for as long as its shim does.
-async fn watch_stage(
+fn ended(lease: &Lease) -> Failure {
+    Failure::system(format!("the job was ended: {}", lease.reason()))
+}
+
+/// A stage: opened, then watched for as long as its shim is there.
+async fn stage(
     channel: &mut Channel,
     executor: &Arc<Executor>,
     shutdown: &CancellationToken,
-    mut call: StageCall,
+    lease: &Arc<Lease>,
+    name: &str,
+    attach: bool,
 ) -> Result<(), Failure> {
+    let (_log, lines) = unbounded_channel();
+    let opening = executor.open_stage(lease, name, attach);
+    let stop = async {
+        shutdown.cancelled().await;
+        Ok(())
+    };
+    let Some(mut call) = work(channel, executor.sign_of_life(), lines, opening, stop).await? else { return Ok(()) };
     let ready = Reply::StageReady(call.ready.clone());
     let sent = match call.connection.take() {
         Some(connection) => channel.send_with(&ready, &connection).await,
         None => channel.send(&ready).await,
     };
-    let lease = Arc::clone(&call.lease);
+    if sent.is_err() {
+        executor.close_stage(call, StageEnd::Gone).await;
+        return Ok(());
+    }
     let end = tokio::select! {
-        request = channel.request(), if sent.is_ok() => match request {
+        request = channel.request() => match request {
             Ok(Request::StageDone) => StageEnd::Done,
             Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
             _ => StageEnd::Gone,
         },
-        () = lease.ended.cancelled() => return Err(Failure::system(format!("the job was ended: {}", lease.reason()))),
+        () = lease.ended.cancelled() => return Err(ended(lease)),
         // The shim finds the next daemon; the stage does not notice.
         () = shutdown.cancelled() => return Ok(()),
-        else => StageEnd::Gone,
     };
     match executor.close_stage(call, end).await {
         Some(message) => Err(Failure::system(message)),

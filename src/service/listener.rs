@@ -32,8 +32,9 @@ pub struct Listener {
     socket: UnixListener,
     allowed: Arc<BTreeSet<u32>>,
     places: Arc<Semaphore>,
-    /// What is to be removed at the end; nothing when the socket is systemd's.
-    made: Vec<PathBuf>,
+    /// The socket, to be removed at the end; none when it is systemd's. The word left for the shims stays: they need it
+    /// while the daemon is away.
+    made: Option<PathBuf>,
 }
 
 impl Listener {
@@ -44,9 +45,9 @@ impl Listener {
             Some(number) => {
                 let socket = StdListener::from(fds::inherited(number).context("take the socket from systemd")?);
                 tell_shims(&path_of(&socket).unwrap_or_else(|| settings.path.clone()), settings)?;
-                (socket, Vec::new())
+                (socket, None)
             }
-            None => (make(settings)?, vec![settings.path.clone(), shim_file(&settings.path)]),
+            None => (make(settings)?, Some(settings.path.clone())),
         };
         socket.set_nonblocking(true).context("set the socket up")?;
         Ok(Self {
@@ -84,24 +85,24 @@ impl Listener {
                 connection::serve(stream, refusal, executor, shutdown).await;
             });
         }
-        for path in &self.made {
+        if let Some(path) = &self.made {
             // The next daemon replaces what can't be removed.
             let _ = std::fs::remove_file(path);
         }
         Ok(())
     }
 
-    /// Why this caller is not served, if it is not.
+    /// Why this caller is not served, if it is not. Its name is not looked up: that may take seconds, which a stranger could make
+    /// others wait.
     fn refusal(&self, stream: &UnixStream) -> Option<String> {
         match stream.peer_cred() {
             Ok(peer) if self.allowed.contains(&peer.uid()) => None,
             Ok(peer) => {
-                let name = User::from_uid(peer.uid().into())
-                    .ok()
-                    .flatten()
-                    .map_or_else(|| peer.uid().to_string(), |user| user.name);
-                tracing::warn!(user = name, "refused a caller");
-                Some(format!("user {name} may not use windlassd; [socket] allowed_users in windlass.toml says who may"))
+                tracing::warn!(uid = peer.uid(), "refused a caller");
+                Some(format!(
+                    "user id {} may not use windlassd; [socket] allowed_users in windlass.toml says who may",
+                    peer.uid()
+                ))
             }
             Err(error) => Some(format!("windlassd can't tell who is calling: {error}")),
         }

@@ -12,7 +12,11 @@ use crate::protocol::daemon::{Configured, Reply, Request};
 pub fn run(call: &Call, codes: Codes) -> Result<(), Failure> {
     link::exit_on_signals(codes.system)?;
     let response = link::job_response()?;
-    let request = Request::Config { profile: call.profile.clone(), runner: link::runner() };
+    let request = Request::Config {
+        profile: call.profile.clone(),
+        runner: link::runner(),
+        directory: std::env::var_os("TMPDIR").map(Into::into),
+    };
     let (reply, connection) = link::call(call, &request, Some(&response), &mut |line| eprintln!("{line}"))?;
     let Reply::Configured(configured) = reply else {
         return Err(Failure::System(

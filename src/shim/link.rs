@@ -109,7 +109,8 @@ pub fn call(
     let wait = daemon_wait(&call.socket);
     let mut away = Away { since: Instant::now(), said: false };
     loop {
-        let outcome = Link::connect(&call.socket).and_then(|link| ask(link, request, job_response, &mut away, log));
+        let outcome =
+            Link::connect(&call.socket).and_then(|link| ask(link, wait, request, job_response, &mut away, log));
         let error = match outcome {
             Ok((Reply::Failed { class, message }, _)) => return Err(failed(class, message)),
             Ok(answer) => return Ok(answer),
@@ -120,6 +121,12 @@ pub fn call(
             io::ErrorKind::PermissionDenied => {
                 return Err(Failure::System(format!(
                     "this user may not use the daemon's socket {socket}: it has to be in the socket's group"
+                )));
+            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let wait = wait.as_secs();
+                return Err(Failure::System(format!(
+                    "the daemon at {socket} has given no sign of life for {wait} s; its log may tell why"
                 )));
             }
             io::ErrorKind::InvalidData => return Err(Failure::system(&format!("the daemon at {socket}"), error)),
@@ -147,17 +154,21 @@ struct Away {
 
 fn ask(
     mut link: Link,
+    wait: Duration,
     request: &Request,
     job_response: Option<&[u8]>,
     away: &mut Away,
     log: &mut dyn FnMut(&str),
 ) -> io::Result<(Reply, Link)> {
     let connected = Instant::now();
+    // A daemon that works says so now and then.
+    link.socket.set_read_timeout(Some(wait))?;
     // A daemon that refuses may close before it has read everything: its reason is waiting to be read all the same.
     let sent = link.send(request, job_response);
     loop {
         match link.receive() {
             Ok(Reply::Log { text }) => log(&text),
+            Ok(Reply::Working) => {}
             Ok(reply) => return Ok((reply, link)),
             Err(error) => {
                 // It was there for a while, so the bound counts from now; one that always dies at once stays bounded.
@@ -180,7 +191,15 @@ pub fn failed(class: FailureClass, message: String) -> Failure {
 
 /// The process that started this shim: gitlab-runner.
 pub fn runner() -> ProcessId {
-    let pid = nix::unistd::getppid();
+    identify(nix::unistd::getppid())
+}
+
+/// This shim.
+pub fn this_process() -> ProcessId {
+    identify(nix::unistd::getpid())
+}
+
+fn identify(pid: nix::unistd::Pid) -> ProcessId {
     ProcessId { pid: pid.as_raw(), start: crate::sys::process::start_time(pid).unwrap_or(0) }
 }
 

@@ -7,7 +7,7 @@ use crate::protocol::daemon::{Reply, Request};
 /// Runs it.
 pub fn run(call: &Call, codes: Codes) -> Result<(), Failure> {
     link::exit_on_signals(codes.system)?;
-    let request = Request::Prepare { lease: lease()?, profile: call.profile.clone() };
+    let request = Request::Prepare { lease: lease()?, profile: call.profile.clone(), caller: link::this_process() };
     match link::call(call, &request, None, &mut |line| println!("{line}"))? {
         (Reply::Done, _) => Ok(()),
         _ => Err(Failure::System(

@@ -6,7 +6,7 @@ use std::io;
 use super::arguments::Call;
 use super::stage_loop::{Outcome, StageLoop};
 use super::{Failure, link, prepare};
-use crate::protocol::daemon::{Reply, Request};
+use crate::protocol::daemon::{FailureClass, Reply, Request};
 use crate::protocol::init::{Exited, Usage};
 
 /// Runs it.
@@ -28,7 +28,10 @@ pub fn run(call: &Call) -> Result<(), Failure> {
     let attach = Request::Stage { lease, stage, attach: true };
     match StageLoop::new(call, connection, init, &ready, signals, attach)?.run(file)? {
         Outcome::Exited { exited, terminated } => verdict(exited, terminated),
-        Outcome::Refused(message) => Err(Failure::Job { message: format!("windlass: {message}"), code: 127 }),
+        Outcome::Refused(FailureClass::Job, message) => {
+            Err(Failure::Job { message: format!("windlass: {message}"), code: 127 })
+        }
+        Outcome::Refused(FailureClass::System, message) => Err(Failure::System(message)),
         Outcome::Lost(message) => Err(Failure::System(message)),
     }
 }

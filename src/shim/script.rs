@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 /// Feeds `file` into a pipe; returns the end to read from.
 ///
@@ -25,7 +27,7 @@ pub fn feed(mut file: File) -> io::Result<OwnedFd> {
 pub struct Sink {
     /// A pipe for the stage to write to.
     pub pipe: OwnedFd,
-    copier: Option<JoinHandle<()>>,
+    copied: Option<Receiver<()>>,
 }
 
 impl Sink {
@@ -37,25 +39,28 @@ impl Sink {
         let target = target.as_fd().try_clone_to_owned()?;
         let mut file = File::from(target);
         if file.metadata()?.file_type().is_fifo() {
-            return Ok(Self { pipe: file.into(), copier: None });
+            return Ok(Self { pipe: file.into(), copied: None });
         }
         let (mut reader, writer) = io::pipe()?;
-        let copier = thread::spawn(move || {
+        let (done, copied) = channel();
+        thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
                 // Nobody to write to is no reason to stop the stage.
                 let _ = file.write_all(&buffer[..count]);
             }
+            let _ = done.send(());
         });
-        Ok(Self { pipe: writer.into(), copier: Some(copier) })
+        Ok(Self { pipe: writer.into(), copied: Some(copied) })
     }
 
-    /// Waits until everything was copied. The stage has to be over: its end of the pipe is closed then.
-    pub fn finish(self) {
+    /// Waits until everything was copied. The stage is over, so its end of the pipe is closed, unless its init lies: hence the
+    /// bound.
+    pub fn finish(self, bound: Duration) {
         drop(self.pipe);
-        if let Some(copier) = self.copier {
-            // It does nothing that panics.
-            let _ = copier.join();
+        if let Some(copied) = self.copied {
+            // An end of the thread counts as well as its word.
+            let _ = copied.recv_timeout(bound);
         }
     }
 }
@@ -72,7 +77,7 @@ mod tests {
         assert!(end.metadata().expect("metadata").file_type().is_fifo());
         (&end).write_all(b"text").expect("write");
         drop(end);
-        sink.finish();
+        sink.finish(Duration::from_secs(60));
         assert_eq!(std::fs::read(file.path()).expect("read"), b"text");
     }
 

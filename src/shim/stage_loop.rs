@@ -17,7 +17,7 @@ use super::Failure;
 use super::arguments::Call;
 use super::link::{Link, daemon_wait};
 use super::script::{Sink, feed};
-use crate::protocol::daemon::{Reply as DaemonReply, Request as DaemonRequest, StageReady};
+use crate::protocol::daemon::{FailureClass, Reply as DaemonReply, Request as DaemonRequest, StageReady};
 use crate::protocol::frame::{Decoder, Kind, MESSAGE_MAX, encode};
 use crate::protocol::init::{Exited, Reply, Request};
 use crate::protocol::stream;
@@ -40,7 +40,7 @@ pub enum Outcome {
         terminated: bool,
     },
     /// It could not be started.
-    Refused(String),
+    Refused(FailureClass, String),
     /// The container or its init is lost; why.
     Lost(String),
 }
@@ -58,7 +58,8 @@ pub struct StageLoop<'a> {
     signals: io::PipeReader,
     /// Grace and margin together.
     bound: Duration,
-    last_heard: Instant,
+    /// Since when a sign of life was asked for and has not come.
+    asked: Option<Instant>,
     last_ping: Instant,
     terminated: Option<Instant>,
     sinks: Vec<Sink>,
@@ -90,7 +91,7 @@ impl<'a> StageLoop<'a> {
             pass_pipes: ready.pass_pipes,
             signals,
             bound,
-            last_heard: now,
+            asked: None,
             last_ping: now,
             terminated: None,
             sinks: Vec::new(),
@@ -124,7 +125,7 @@ impl<'a> StageLoop<'a> {
                     }
                 }
             }
-            if let Some(reason) = self.overdue(Instant::now()) {
+            if !init && let Some(reason) = self.overdue(Instant::now()) {
                 return Ok(self.lost(&reason));
             }
             self.keep_in_touch();
@@ -201,7 +202,7 @@ impl<'a> StageLoop<'a> {
         };
         self.decoder.push(&buffer[..count]);
         while let Some(frame) = self.decoder.next_frame().map_err(stream::invalid)? {
-            self.last_heard = Instant::now();
+            self.asked = None;
             match frame.kind {
                 // Nobody to write to is no reason to end the stage.
                 Kind::Stdout if !self.pass_pipes => {
@@ -212,7 +213,7 @@ impl<'a> StageLoop<'a> {
                     Reply::Exited(exited) => {
                         return Ok(Some(Outcome::Exited { exited, terminated: self.terminated.is_some() }));
                     }
-                    Reply::Refused { message } => return Ok(Some(Outcome::Refused(message))),
+                    Reply::Refused { class, message } => return Ok(Some(Outcome::Refused(class, message))),
                     Reply::Started | Reply::Pong | Reply::Ready | Reply::Idle => {}
                 },
             }
@@ -257,13 +258,15 @@ impl<'a> StageLoop<'a> {
         }
     }
 
-    /// Why the init has to be given up, if it has.
+    /// Why the init has to be given up, if it has. Asked only when there is nothing to read from it: a shim that did not get to
+    /// run for a while blames nobody for that.
     fn overdue(&self, now: Instant) -> Option<String> {
         let seconds = self.bound.as_secs_f32();
-        if self.terminated.is_some_and(|since| now > since + self.bound) {
+        let over = |since: Option<Instant>| since.is_some_and(|since| now > since + self.bound);
+        if over(self.terminated) {
             return Some(format!("the stage did not end within {seconds} s of its termination"));
         }
-        (now > self.last_heard + self.bound).then(|| format!("the container's init has been silent for {seconds} s"))
+        over(self.asked).then(|| format!("the container's init has been silent for {seconds} s"))
     }
 
     /// Asks the init for a sign of life, and looks for a daemon that went away.
@@ -271,7 +274,8 @@ impl<'a> StageLoop<'a> {
         let now = Instant::now();
         if now >= self.last_ping + self.ping_every() {
             self.last_ping = now;
-            // As above.
+            self.asked.get_or_insert(now);
+            // An init that can't take it is noticed by its silence.
             let _ = stream::send(&self.init, &Request::Ping);
         }
         if self.daemon.is_none() && now >= self.next_look {
@@ -323,12 +327,24 @@ impl<'a> StageLoop<'a> {
     /// Waits for what is left of the output and tells the daemon.
     fn finish(mut self, outcome: Outcome) -> Outcome {
         for sink in self.sinks.drain(..) {
-            sink.finish();
+            sink.finish(self.bound);
         }
         if let Some(daemon) = &self.daemon {
             // Else it finds out by itself that the stage has ended.
             let _ = daemon.send(&DaemonRequest::StageDone, None);
         }
-        outcome
+        match outcome {
+            // A signal of the last moment: after it there is no success.
+            Outcome::Exited { exited, terminated } => {
+                Outcome::Exited { exited, terminated: terminated || self.signalled() }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a signal waits to be read.
+    fn signalled(&self) -> bool {
+        let mut set = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        poll(&mut set, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 }

@@ -12,6 +12,9 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 /// How many descriptors one message may carry: a stage's stdin, stdout and stderr.
 pub const MAX_FDS: usize = 3;
 
+/// How many the kernel lets a message carry (include/net/scm.h).
+const SCM_MAX_FD: usize = 253;
+
 /// Sends `bytes` with `fds` attached to their first byte; returns how many bytes went out.
 ///
 /// # Errors
@@ -28,7 +31,8 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 /// # Errors
 /// What recvmsg(2) says; `InvalidData` when more than [`MAX_FDS`] descriptors were attached (all are closed then).
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    // Room for all that a sender can attach: those beyond the allowed are owned, and so closed.
+    let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut fds = Vec::new();
@@ -38,7 +42,6 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
             fds.extend(list.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    // Alignment leaves room for one more than was asked for.
     if message.flags.contains(MsgFlags::MSG_CTRUNC) || fds.len() > MAX_FDS {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,

@@ -1,0 +1,251 @@
+//! The same jobs through a real gitlab-runner (17.9 or newer), where one is on PATH.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::coordinator::{Coordinator, Entry, GitlabRunner};
+use support::host::SharedHost;
+use support::job::Repository;
+use support::wait::seconds;
+use support::{Host, Image, Job, until};
+
+static HOST: SharedHost = SharedHost::new("");
+
+const ENTRY: Entry = Entry { name: "test", token: "glrt-test-token-1", profile: None };
+
+#[test]
+fn a_job_is_green_with_its_whole_log_and_a_failed_one_is_red_with_its_own_exit_code() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (HOST.get(), Coordinator::start());
+    let image = host.image(&Image::busybox());
+    let green = Job::new(&image)
+        .script(&["echo hello > f", "cat f", "seq 1 20000"])
+        .after_script(&["cat f", "echo after script"]);
+    let red = Job::new(&image).script(&["echo before", "(exit 42)", "echo never"]);
+    coordinator.queue(ENTRY.token, &green);
+    coordinator.queue(ENTRY.token, &red);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 2);
+    let done = coordinator.wait_for(green.id);
+    assert_eq!(done.result().unwrap()["state"], "success", "{}\n{}", done.log(), runner.log());
+    for text in ["hello", "after script", "windlass", "Container windlass-"] {
+        assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
+    }
+    let numbers: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    assert!(done.log().contains(&numbers), "the log lacks some of the output");
+    let done = coordinator.wait_for(red.id);
+    let result = done.result().unwrap();
+    assert_eq!(
+        (&result["state"], &result["failure_reason"], &result["exit_code"]),
+        (&"failed".into(), &"script_failure".into(), &42.into()),
+        "{}",
+        done.log()
+    );
+    assert!(!done.log().contains("\nnever"));
+    runner.wait();
+    until("all leases are gone", seconds(20), || {
+        host.lease_of_job(green.id).is_none() && host.lease_of_job(red.id).is_none()
+    });
+}
+
+#[test]
+fn a_canceled_job_runs_its_trap_and_then_after_script() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (HOST.get(), Coordinator::start());
+    let job = Job::new(&host.image(&Image::busybox()))
+        .script(&[
+            "trap 'echo trap ran; exit 1' TERM",
+            "echo begun",
+            "i=0; while :; do i=$((i + 1)); echo tick $i; sleep 0.2; done",
+        ])
+        .after_script(&["echo after ran", "ps | grep '[s]leep' || echo nothing left"])
+        .cancel_when("tick 2");
+    coordinator.queue(ENTRY.token, &job);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
+    let done = coordinator.wait_for(job.id);
+    assert_eq!(done.result().unwrap()["state"], "failed", "{}", done.log());
+    for text in ["trap ran", "after ran", "nothing left"] {
+        assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
+    }
+    runner.wait();
+    until("the lease is gone", seconds(20), || host.lease_of_job(job.id).is_none());
+}
+
+#[test]
+fn a_job_that_times_out_is_ended_with_everything_in_it() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (HOST.get(), Coordinator::start());
+    let job = Job::new(&host.image(&Image::busybox())).script(&["echo begun", "sleep 1000"]).timeout(seconds(8));
+    coordinator.queue(ENTRY.token, &job);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
+    let done = coordinator.wait_for(job.id);
+    let result = done.result().unwrap();
+    assert_eq!(
+        (&result["state"], &result["failure_reason"]),
+        (&"failed".into(), &"job_execution_timeout".into()),
+        "{}",
+        done.log()
+    );
+    runner.wait();
+    until("the lease is gone", seconds(20), || host.lease_of_job(job.id).is_none());
+}
+
+#[test]
+fn an_image_that_is_not_there_fails_the_job_at_once() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (HOST.get(), Coordinator::start());
+    let job = Job::new("localhost/windlass/not-there:1");
+    coordinator.queue(ENTRY.token, &job);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
+    let done = coordinator.wait_for(job.id);
+    assert_eq!(done.result().unwrap()["failure_reason"], "script_failure", "{}", done.log());
+    assert_eq!(done.log().matches("is not on this host").count(), 1, "{}", done.log());
+    runner.wait();
+}
+
+#[test]
+fn two_runners_with_two_profiles_work_at_once() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let entries = [
+        Entry { name: "big", token: "glrt-test-token-big", profile: Some("big") },
+        Entry { name: "small", token: "glrt-test-token-small", profile: Some("small") },
+    ];
+    let host = Host::configured("[profile.big]\nslots = 1\n[profile.small]\nslots = 1");
+    let coordinator = Coordinator::start();
+    let image = host.image(&Image::busybox());
+    let wait = "until [ -e /builds/go ]; do sleep 0.1; done";
+    let jobs = [Job::new(&image).script(&["echo begun", wait]), Job::new(&image).script(&["echo begun", wait])];
+    let mut runners: Vec<_> = entries
+        .iter()
+        .zip(&jobs)
+        .map(|(entry, job)| {
+            coordinator.queue(entry.token, job);
+            GitlabRunner::start(&host, &coordinator, &entries, entry.name, 1)
+        })
+        .collect();
+    for (entry, job) in entries.iter().zip(&jobs) {
+        let running = |lease: &serde_json::Value| lease["stage"] == "build_script" && lease["profile"] == entry.name;
+        until("both jobs run at once", seconds(60), || host.lease_of_job(job.id).as_ref().is_some_and(running));
+    }
+    for job in &jobs {
+        let container = host.lease_of_job(job.id).unwrap()["container"].as_str().unwrap().to_owned();
+        assert!(host.podman(&["exec", &container, "touch", "/builds/go"]).status.success());
+    }
+    for job in &jobs {
+        let done = coordinator.wait_for(job.id);
+        assert_eq!(done.result().unwrap()["state"], "success", "{}", done.log());
+    }
+    for runner in &mut runners {
+        runner.wait();
+    }
+}
+
+#[test]
+fn a_runner_that_is_killed_leaves_nothing() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (HOST.get(), Coordinator::start());
+    let job = Job::new(&host.image(&Image::busybox())).script(&["echo begun", "sleep 1000"]);
+    coordinator.queue(ENTRY.token, &job);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
+    until("the job runs", seconds(60), || {
+        host.lease_of_job(job.id).is_some_and(|lease| lease["stage"] == "build_script")
+    });
+    let container = host.lease_of_job(job.id).unwrap()["container"].as_str().unwrap().to_owned();
+    runner.kill();
+    until("nothing is left of the job", seconds(10), || {
+        host.lease_of_job(job.id).is_none() && !host.podman(&["container", "exists", &container]).status.success()
+    });
+}
+
+/// Runs git on this host, without the configuration of whoever runs the tests.
+fn git(dir: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", dir)
+        .args(["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// `git daemon` on loopback.
+struct GitDaemon(std::process::Child);
+
+impl Drop for GitDaemon {
+    fn drop(&mut self) {
+        // git daemon is a child of git: the whole group goes.
+        let _ = nix::sys::signal::killpg(
+            nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap()),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+        let _ = self.0.wait();
+    }
+}
+
+fn serve(dir: &Path) -> (GitDaemon, u16) {
+    use std::os::unix::process::CommandExt;
+    let port = support::registry::free_port();
+    let child = Command::new("git")
+        .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
+        .arg(format!("--base-path={}", dir.display()))
+        .arg(dir)
+        .env("HOME", dir)
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    until("git daemon listens", seconds(10), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    (GitDaemon(child), port)
+}
+
+#[test]
+fn a_repository_is_cloned_and_its_files_are_there() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (Host::configured("[job]\nnetwork = \"host\""), Coordinator::start());
+    let work = host.dir().join("work");
+    std::fs::create_dir(&work).unwrap();
+    git(&work, &["init", "--quiet"]);
+    std::fs::write(work.join("README"), "the file of the repository\n").unwrap();
+    git(&work, &["add", "README"]);
+    git(&work, &["commit", "--quiet", "--message=first"]);
+    let sha = git(&work, &["rev-parse", "HEAD"]);
+    let group = host.dir().join("git/group");
+    std::fs::create_dir_all(&group).unwrap();
+    git(
+        host.dir(),
+        &["clone", "--quiet", "--bare", work.to_str().unwrap(), group.join("project.git").to_str().unwrap()],
+    );
+    let (_daemon, port) = serve(&host.dir().join("git"));
+    let mut job = Job::new(&host.image(&Image::git().user("app"))).script(&["cat README", "git log --oneline"]);
+    job.repository = Some(Repository { url: format!("git://127.0.0.1:{port}/group/project.git"), sha: sha.clone() });
+    coordinator.queue(ENTRY.token, &job);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
+    let done = coordinator.wait_for(job.id);
+    assert_eq!(done.result().unwrap()["state"], "success", "{}", done.log());
+    for text in ["the file of the repository", &sha[..7]] {
+        assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
+    }
+    runner.wait();
+}

@@ -1,0 +1,501 @@
+//! Single calls of the shims, made by a process that plays gitlab-runner.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::host::Host;
+use super::job::Job;
+use super::player::{Event, Request, SOCKET_VARIABLE, Start, Stream, TEST_NAME};
+use super::wait::{seconds, until, value};
+
+/// How long a call may take unless a test says otherwise.
+const CALL: Duration = seconds(60);
+
+/// What is known of one call.
+#[derive(Debug, Default, Clone)]
+struct Progress {
+    pid: Option<i32>,
+    exited: Option<(Option<i32>, Option<i32>)>,
+    closed: Option<(Stream, Stream)>,
+    failed: Option<String>,
+}
+
+type Progresses = Arc<(Mutex<BTreeMap<u64, Progress>>, Condvar)>;
+
+/// A process that plays gitlab-runner on a host.
+pub struct Runner<'a> {
+    /// Where it runs.
+    pub host: &'a Host,
+    child: Mutex<Child>,
+    control: Mutex<UnixStream>,
+    calls: Progresses,
+    dir: TempDir,
+    next: Mutex<u64>,
+}
+
+impl<'a> Runner<'a> {
+    /// Starts one.
+    pub fn new(host: &'a Host) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("gr-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in(host.dir())
+            .unwrap();
+        host.account.own(dir.path()).unwrap();
+        let socket = dir.path().join("control");
+        let listener = UnixListener::bind(&socket).unwrap();
+        host.account.own(&socket).unwrap();
+        let mut program = std::env::current_exe().unwrap();
+        if !matches!(host.account, super::account::Account::Own) {
+            // The target directory may be out of that user's reach.
+            let copy = dir.path().join("gitlab-runner");
+            fs::copy(&program, &copy).unwrap();
+            program = copy;
+        }
+        let mut command = host.account.command(&program);
+        command
+            .args([TEST_NAME, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(SOCKET_VARIABLE, &socket)
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut started = None;
+        // Another thread that forks while the copy is written holds it open until its own exec.
+        super::wait::until("the copy can be started", std::time::Duration::from_secs(10), || match command.spawn() {
+            Ok(child) => {
+                started = Some(child);
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::ExecutableFileBusy, "{error}");
+                false
+            }
+        });
+        let child = started.unwrap();
+        let (control, _) = listener.accept().unwrap();
+        let calls = Progresses::default();
+        thread::spawn({
+            let (control, calls) = (control.try_clone().unwrap(), calls.clone());
+            move || listen(control, &calls)
+        });
+        Self { host, child: Mutex::new(child), control: Mutex::new(control), calls, dir, next: Mutex::new(1) }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.lock().unwrap().id()).unwrap()
+    }
+
+    /// Kills it with -9; the shims that it started live on, with broken pipes.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn request(&self, request: &Request) {
+        let mut line = serde_json::to_vec(request).unwrap();
+        line.push(b'\n');
+        self.control.lock().unwrap().write_all(&line).unwrap();
+    }
+
+    /// A fresh attempt at a job: its own TMPDIR with the job response in it.
+    pub fn attempt(&self, job: &Job) -> Attempt<'_> {
+        self.attempt_with_response(job, job.response().to_string().as_bytes())
+    }
+
+    /// The same with a job response that GitLab would not send.
+    pub fn attempt_with_response(&self, job: &Job, response: &[u8]) -> Attempt<'_> {
+        let tmpdir = tempfile::Builder::new().prefix("custom-executor").tempdir_in(self.dir.path()).unwrap();
+        let file = tmpdir.path().join("response.json");
+        fs::write(&file, response).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        for path in [tmpdir.path(), &file] {
+            self.host.account.own(path).unwrap();
+        }
+        Attempt {
+            runner: self,
+            job: job.clone(),
+            tmpdir,
+            job_env: Vec::new(),
+            status: "running".into(),
+            extra: Vec::new(),
+            scripts: 0,
+        }
+    }
+
+    /// Starts any program as gitlab-runner would.
+    fn start(
+        &self,
+        name: &str,
+        arguments: Vec<OsString>,
+        environment: Vec<(OsString, OsString)>,
+        cwd: &Path,
+        digest_only: bool,
+    ) -> Call<'_> {
+        let call = {
+            let mut next = self.next.lock().unwrap();
+            *next += 1;
+            *next
+        };
+        let stdout = self.dir.path().join(format!("{call}.stdout"));
+        let stderr = self.dir.path().join(format!("{call}.stderr"));
+        let bytes = |text: &OsString| text.as_bytes().to_vec();
+        self.request(&Request::Start(Start {
+            call,
+            arguments: arguments.iter().map(bytes).collect(),
+            environment: environment.iter().map(|(key, value)| (bytes(key), bytes(value))).collect(),
+            directory: cwd.to_owned(),
+            stdout: (!digest_only).then(|| stdout.clone()),
+            stderr: stderr.clone(),
+        }));
+        Call { runner: self, call, name: name.to_owned(), stdout, stderr }
+    }
+}
+
+impl Drop for Runner<'_> {
+    fn drop(&mut self) {
+        // With the control connection gone it ends what it started, and itself.
+        let _ = self.control.lock().unwrap().shutdown(std::net::Shutdown::Both);
+        let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let start = Instant::now();
+        while !matches!(child.try_wait(), Ok(Some(_))) && start.elapsed() < seconds(5) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn listen(control: UnixStream, calls: &Progresses) {
+    for line in BufReader::new(control).lines() {
+        let Ok(line) = line else { break };
+        let Ok(event) = serde_json::from_str(&line) else { break };
+        let mut known = calls.0.lock().unwrap();
+        match event {
+            Event::Started { call, pid } => known.entry(call).or_default().pid = Some(pid),
+            Event::Failed { call, error } => known.entry(call).or_default().failed = Some(error),
+            Event::Exited { call, code, signal } => known.entry(call).or_default().exited = Some((code, signal)),
+            Event::Closed { call, stdout, stderr } => known.entry(call).or_default().closed = Some((stdout, stderr)),
+        }
+        calls.1.notify_all();
+    }
+}
+
+/// One attempt at a job, from config to cleanup, with its TMPDIR.
+pub struct Attempt<'a> {
+    runner: &'a Runner<'a>,
+    /// The job.
+    pub job: Job,
+    tmpdir: TempDir,
+    /// What config_exec answered.
+    pub job_env: Vec<(String, String)>,
+    /// CI_JOB_STATUS.
+    pub status: String,
+    /// Variables that are set last of all, so that they win.
+    pub extra: Vec<(OsString, OsString)>,
+    scripts: u32,
+}
+
+impl<'a> Attempt<'a> {
+    /// Its TMPDIR.
+    pub fn dir(&self) -> &Path {
+        self.tmpdir.path()
+    }
+
+    /// BUILD_EXIT_CODE_FILE.
+    pub fn exit_code_file(&self) -> PathBuf {
+        self.dir().join("build_exit_code")
+    }
+
+    /// The lease that config_exec named.
+    pub fn lease(&self) -> String {
+        self.job_env.iter().find(|(key, _)| key == "WINDLASS_LEASE").expect("config names a lease").1.clone()
+    }
+
+    /// Starts config_exec.
+    pub fn config(&self) -> Call<'a> {
+        self.start("config", &[])
+    }
+
+    /// Runs config_exec to its end and keeps its job_env.
+    pub fn configure(&mut self) -> Finished {
+        let finished = self.config().wait();
+        if finished.code == Some(0) {
+            let answer: serde_json::Value = serde_json::from_slice(&finished.stdout)
+                .unwrap_or_else(|error| panic!("config_exec printed no JSON: {error}: {}", finished.text()));
+            let job_env = answer["job_env"].as_object().expect("config_exec names a job_env");
+            self.job_env = job_env
+                .iter()
+                .map(|(key, value)| (key.clone(), value.as_str().expect("a string").to_owned()))
+                .collect();
+        }
+        finished
+    }
+
+    /// Starts prepare_exec.
+    pub fn prepare(&self) -> Call<'a> {
+        self.start("prepare", &[])
+    }
+
+    /// config and prepare, both of which have to succeed.
+    pub fn make_ready(&mut self) {
+        self.configure().expect_code(0);
+        self.prepare().wait().expect_code(0);
+        self.run("get_sources").wait().expect_code(0);
+    }
+
+    /// Starts run_exec for a stage of the job.
+    pub fn run(&mut self, stage: &str) -> Call<'a> {
+        let script = super::scripts::stage(&self.job, stage);
+        self.run_raw(stage, script.as_bytes())
+    }
+
+    /// Starts run_exec with these lines in the frame of a stage's script.
+    pub fn run_lines(&mut self, stage: &str, lines: &str) -> Call<'a> {
+        self.run_raw(stage, super::scripts::wrap(lines).as_bytes())
+    }
+
+    /// Starts run_exec with exactly this script.
+    pub fn run_raw(&mut self, stage: &str, script: &[u8]) -> Call<'a> {
+        self.scripts += 1;
+        let dir = self.dir().join(format!("script{}", self.scripts));
+        let file = dir.join("script");
+        fs::create_dir(&dir).unwrap();
+        fs::write(&file, script).unwrap();
+        for path in [&dir, &file] {
+            fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+            self.runner.host.account.own(path).unwrap();
+        }
+        self.start("run", &[file.into_os_string(), stage.into()])
+    }
+
+    /// Starts cleanup_exec.
+    pub fn cleanup(&self) -> Call<'a> {
+        self.start("cleanup", &[])
+    }
+
+    /// cleanup_exec, then TMPDIR goes and the daemon has to let go of the lease.
+    pub fn finish(self) {
+        let lease = (!self.job_env.is_empty()).then(|| self.lease());
+        self.cleanup().wait().expect_code(0);
+        drop(self.tmpdir);
+        if let Some(lease) = lease {
+            self.runner.host.wait_until_gone(&lease);
+        }
+    }
+
+    fn start(&self, shim: &str, arguments: &[OsString]) -> Call<'a> {
+        let host = self.runner.host;
+        let mut all =
+            vec![host.programs.shim(shim).into_os_string(), "--socket".into(), host.socket().into_os_string()];
+        if let Some(profile) = &self.job.profile {
+            all.extend(["--profile".into(), profile.into()]);
+        }
+        all.extend_from_slice(arguments);
+        let user_stage = arguments.get(1).is_some_and(|stage| stage == "build_script");
+        let name = arguments.get(1).map_or(shim.to_owned(), |stage| stage.to_string_lossy().into_owned());
+        self.runner.start(&name, all, self.environment(), self.dir(), self.job.digest_only && user_stage)
+    }
+
+    /// In gitlab-runner's order; of two with one name the later one wins.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let host = self.runner.host;
+        let mut all: Vec<(OsString, OsString)> = Vec::new();
+        let mut set = |key: &str, value: OsString| all.push((key.into(), value));
+        set("PATH", std::env::var_os("PATH").unwrap_or_default());
+        set("HOME", host.account.home().into());
+        set("TMPDIR", self.dir().into());
+        set("BUILD_FAILURE_EXIT_CODE", "1".into());
+        set("SYSTEM_FAILURE_EXIT_CODE", "2".into());
+        set("BUILD_EXIT_CODE_FILE", self.exit_code_file().into());
+        set("JOB_RESPONSE_FILE", self.dir().join("response.json").into());
+        for (key, value) in &self.job_env {
+            set(key, value.into());
+        }
+        for (key, value) in self.job_variables() {
+            set(&format!("CUSTOM_ENV_{key}"), value.into());
+        }
+        set("CUSTOM_ENV_CI_JOB_SERVICES", "".into());
+        all.extend(self.extra.iter().cloned());
+        let mut unique: Vec<(OsString, OsString)> = Vec::new();
+        for (key, value) in all {
+            unique.retain(|(there, _)| *there != key);
+            unique.push((key, value));
+        }
+        unique
+    }
+
+    fn job_variables(&self) -> Vec<(String, String)> {
+        let job = &self.job;
+        let mut variables: Vec<(String, String)> = Vec::new();
+        let mut set = |key: &str, value: &str| variables.push((key.into(), value.into()));
+        set("FF_NETWORK_PER_BUILD", "false");
+        if let Some(image) = &job.image {
+            set("CI_JOB_IMAGE", image);
+        }
+        let begun = !self.job_env.is_empty();
+        set("CI_RUNNER_SHORT_TOKEN", "testtoken");
+        set("CI_BUILDS_DIR", if begun { "/builds" } else { "" });
+        set("CI_PROJECT_DIR", &if begun { job.project_dir() } else { String::new() });
+        set("CI_CONCURRENT_ID", "0");
+        set("CI_CONCURRENT_PROJECT_ID", "0");
+        set("CI_SERVER", "yes");
+        set("CI_JOB_STATUS", &self.status);
+        set("CI_JOB_TIMEOUT", &job.timeout.as_secs().to_string());
+        variables.extend(job.payload_variables());
+        for (key, value) in [
+            ("CI_SHARED_ENVIRONMENT", "true"),
+            ("CI_RUNNER_VERSION", "19.4.0"),
+            ("CI_RUNNER_EXECUTABLE_ARCH", "linux/amd64"),
+        ] {
+            variables.push((key.into(), value.into()));
+        }
+        variables.push((
+            "RUNNER_TEMP_PROJECT_DIR".into(),
+            format!("{}.tmp", if begun { job.project_dir() } else { String::new() }),
+        ));
+        variables
+    }
+}
+
+/// A call under way.
+pub struct Call<'a> {
+    runner: &'a Runner<'a>,
+    call: u64,
+    /// The shim's name, or the stage's.
+    pub name: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// How a call ended and what it printed.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The shim's name, or the stage's.
+    pub name: String,
+    /// Its exit code; none after a signal.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Its stdout.
+    pub stdout: Vec<u8>,
+    /// Its stderr.
+    pub stderr: Vec<u8>,
+    /// Length and digest of its stdout.
+    pub stream: Stream,
+    /// How long it took until both pipes were read to their end, as far as the test saw.
+    pub took: Duration,
+}
+
+impl Call<'_> {
+    fn progress(&self) -> Progress {
+        let known = self.runner.calls.0.lock().unwrap();
+        let progress = known.get(&self.call).cloned().unwrap_or_default();
+        assert!(progress.failed.is_none(), "cannot start {}: {:?}", self.name, progress.failed);
+        progress
+    }
+
+    /// The shim's process id.
+    pub fn pid(&self) -> i32 {
+        value(&format!("{} is started", self.name), CALL, || self.progress().pid)
+    }
+
+    /// Whether the call is not over.
+    pub fn is_running(&self) -> bool {
+        let progress = self.progress();
+        progress.exited.is_none() || progress.closed.is_none()
+    }
+
+    /// Waits for the exit and for the end of both pipes.
+    pub fn wait(self) -> Finished {
+        self.wait_for(CALL)
+    }
+
+    /// The same with another deadline.
+    pub fn wait_for(self, limit: Duration) -> Finished {
+        let start = Instant::now();
+        let mut known = self.runner.calls.0.lock().unwrap();
+        loop {
+            let progress = known.entry(self.call).or_default().clone();
+            assert!(progress.failed.is_none(), "cannot start {}: {:?}", self.name, progress.failed);
+            if let (Some((code, signal)), Some((stream, _))) = (progress.exited, progress.closed) {
+                drop(known);
+                let (stdout, stderr) =
+                    (fs::read(&self.stdout).unwrap_or_default(), fs::read(&self.stderr).unwrap_or_default());
+                let _ = (fs::remove_file(&self.stdout), fs::remove_file(&self.stderr));
+                return Finished { name: self.name, code, signal, stdout, stderr, stream, took: start.elapsed() };
+            }
+            let left = limit.saturating_sub(start.elapsed());
+            assert!(!left.is_zero(), "{} is not over after {limit:?}: {progress:?}\n{}", self.name, self.output());
+            known = self.runner.calls.1.wait_timeout(known, left).unwrap().0;
+        }
+    }
+
+    /// What it printed so far, stdout first.
+    pub fn output(&self) -> String {
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        read(&self.stdout) + &read(&self.stderr)
+    }
+
+    /// Waits until it has printed `text`.
+    pub fn wait_for_output(&self, text: &str) {
+        until(&format!("{} prints {text:?}; it has printed {:?}", self.name, self.output()), CALL, || {
+            if self.output().contains(text) {
+                return true;
+            }
+            assert!(self.is_running(), "{} ended without printing {text:?}: {}", self.name, self.output());
+            false
+        });
+    }
+
+    /// SIGTERM to its process group, as gitlab-runner begins to end a call.
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM, true);
+    }
+
+    /// A signal to its process group, or to the shim alone.
+    pub fn signal(&self, signal: Signal, group: bool) {
+        self.pid();
+        self.runner.request(&Request::Signal { call: self.call, signal: signal as i32, group });
+    }
+}
+
+impl Finished {
+    /// All that it printed.
+    pub fn text(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.stdout), String::from_utf8_lossy(&self.stderr))
+    }
+
+    /// Fails the test when the exit code is another one.
+    #[track_caller]
+    pub fn expect_code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{} (signal {:?}) printed:\n{}", self.name, self.signal, self.text());
+        self
+    }
+
+    /// Fails the test when it did not print `text`.
+    #[track_caller]
+    pub fn expect_text(&self, text: &str) -> &Self {
+        assert!(self.text().contains(text), "{} did not print {text:?} but:\n{}", self.name, self.text());
+        self
+    }
+}
+
+/// Makes an empty file; for tests that need one to be there.
+pub fn touch(path: &Path) {
+    File::create(path).unwrap();
+}

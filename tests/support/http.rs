@@ -1,0 +1,154 @@
+//! As much of an HTTP server as a fake GitLab needs: one thread per connection, keep-alive, bodies by length or in chunks.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// GET, POST, ...
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// By lower-case name.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A header.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// One without a body.
+    pub const fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// One with a JSON body.
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self { status, headers: vec![("Content-Type", "application/json".into())], body: body.to_string().into_bytes() }
+    }
+
+    /// With this header.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+type Handler = dyn Fn(&Request) -> Response + Send + Sync;
+
+/// A server on loopback; it ends when it is dropped.
+pub struct Server {
+    /// Where it listens.
+    pub port: u16,
+    stop: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Starts one.
+    pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, handler) = (Arc::new(AtomicBool::new(false)), Arc::new(handler));
+        let stopped = stop.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (handler, stopped) = (handler.clone(), stopped.clone());
+                thread::spawn(move || {
+                    // A client that breaks off has its reasons.
+                    let _ = serve(stream.unwrap(), &*handler, &stopped);
+                });
+            }
+        });
+        Self { port, stop }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the listener, so that it sees the flag.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn serve(stream: TcpStream, handler: &Handler, stopped: &AtomicBool) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    while let Some(request) = read(&mut reader, &mut writer)? {
+        if stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        let response = handler(&request);
+        let mut head = format!("HTTP/1.1 {} Status\r\nContent-Length: {}\r\n", response.status, response.body.len());
+        for (name, value) in &response.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        writer.write_all(format!("{head}\r\n").as_bytes())?;
+        writer.write_all(&response.body)?;
+    }
+    Ok(())
+}
+
+fn read(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.insert(name.trim().to_lowercase(), value.trim().to_owned());
+    }
+    if headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+        writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let mut body = Vec::new();
+    if headers.get("transfer-encoding").is_some_and(|value| value == "chunked") {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size)?;
+            let size = u64::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
+            reader.by_ref().take(size).read_to_end(&mut body)?;
+            reader.read_line(&mut String::new())?;
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) = headers.get("content-length").and_then(|value| value.parse().ok()) {
+        reader.by_ref().take(length).read_to_end(&mut body)?;
+    }
+    Ok(Some(Request { method, path, headers, body }))
+}

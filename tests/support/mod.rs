@@ -1,0 +1,30 @@
+//! What the tests that drive the programs share: a host to run them on, and gitlab-runner's part.
+
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+pub mod account;
+pub mod attempt;
+pub mod coordinator;
+pub mod driver;
+pub mod frames;
+pub mod host;
+pub mod http;
+pub mod images;
+pub mod job;
+pub mod leftovers;
+pub mod player;
+pub mod processes;
+pub mod programs;
+pub mod registry;
+pub mod scenarios;
+pub mod scripts;
+pub mod storage;
+pub mod wait;
+
+pub use attempt::{Attempt, Call, Finished, Runner};
+pub use driver::{Outcome, State};
+pub use host::Host;
+pub use images::Image;
+pub use job::Job;
+pub use wait::{until, value};

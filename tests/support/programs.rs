@@ -1,0 +1,69 @@
+//! Where the programs under test are, and whether they are those of the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The programs that a test runs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The daemon.
+    pub windlassd: PathBuf,
+    /// The administrator's command.
+    pub windlass: PathBuf,
+    /// Directory of the shims and the static init.
+    pub libexec: PathBuf,
+}
+
+/// What scripts/build.sh puts into libexec.
+const LIBEXEC: [&str; 5] = ["windlass-config", "windlass-prepare", "windlass-run", "windlass-cleanup", "windlass-init"];
+
+impl Programs {
+    /// Those that were built; panics when libexec is missing or older than the sources.
+    pub fn built() -> Self {
+        let windlassd = PathBuf::from(env!("CARGO_BIN_EXE_windlassd"));
+        let libexec = windlassd.parent().unwrap().join("libexec");
+        let sources = newest(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        for name in LIBEXEC {
+            let program = libexec.join(name);
+            let built = fs::metadata(&program).and_then(|data| data.modified());
+            match built {
+                Err(error) => panic!("{}: {error}: run scripts/build.sh", program.display()),
+                Ok(time) if time < sources => panic!("{} is older than src/: run scripts/build.sh", program.display()),
+                Ok(_) => {}
+            }
+        }
+        Self { windlassd, windlass: PathBuf::from(env!("CARGO_BIN_EXE_windlass")), libexec }
+    }
+
+    /// Copies them into `dir`, for a user who cannot see the target directory.
+    pub fn copied(&self, dir: &Path) -> Self {
+        let libexec = dir.join("libexec");
+        fs::create_dir_all(&libexec).unwrap();
+        for name in LIBEXEC {
+            fs::copy(self.libexec.join(name), libexec.join(name)).unwrap();
+        }
+        let copy = |program: &Path| {
+            let target = dir.join(program.file_name().unwrap());
+            fs::copy(program, &target).unwrap();
+            target
+        };
+        Self { windlassd: copy(&self.windlassd), windlass: copy(&self.windlass), libexec }
+    }
+
+    /// The path of one of the shims, or of the init.
+    pub fn shim(&self, name: &str) -> PathBuf {
+        self.libexec.join(format!("windlass-{name}"))
+    }
+}
+
+/// When the newest file below `dir` was changed.
+fn newest(dir: &Path) -> SystemTime {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let data = entry.metadata().unwrap();
+        let time = if data.is_dir() { self::newest(&entry.path()) } else { data.modified().unwrap() };
+        newest = newest.max(time);
+    }
+    newest
+}

@@ -1,0 +1,103 @@
+//! A real container registry on loopback, which counts what is asked of it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::storage::on_path;
+use super::wait::{seconds, until};
+
+/// User `tester` with the password `secret`, hashed with bcrypt.
+const ACCOUNTS: &str = "tester:$2b$05$kbWdcWH8pzymNBjfGhHO2uMRDev9v1SiW24sRxKLbPMGDghlZosd6\n";
+
+/// A running docker-registry.
+pub struct Registry {
+    dir: TempDir,
+    child: Child,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Registry {
+    /// Starts one that lets nobody in without a password; none where docker-registry is not installed.
+    pub fn with_passwords() -> Option<Self> {
+        Self::start("auth: {htpasswd: {realm: windlass-tests, path: accounts}}\n")
+    }
+
+    /// Starts one for everybody.
+    pub fn open() -> Option<Self> {
+        Self::start("")
+    }
+
+    fn start(auth: &str) -> Option<Self> {
+        if !on_path("docker-registry") {
+            eprintln!("SKIPPED: docker-registry is not installed");
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("registry-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let port = free_port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: storage}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}"
+        );
+        fs::write(dir.path().join("config.yml"), config).unwrap();
+        fs::write(dir.path().join("accounts"), ACCOUNTS).unwrap();
+        fs::write(
+            dir.path().join("registries.conf"),
+            format!(
+                "unqualified-search-registries = []\n[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n"
+            ),
+        )
+        .unwrap();
+        let log = File::create(dir.path().join("log")).unwrap();
+        let child = Command::new("docker-registry")
+            .args(["serve", "config.yml"])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        until("the registry listens", seconds(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(Self { dir, child, port })
+    }
+
+    /// An image of this registry.
+    pub fn image(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// podman's configuration for it: no TLS.
+    pub fn registries_conf(&self) -> PathBuf {
+        self.dir.path().join("registries.conf")
+    }
+
+    /// The requests for manifests that it has logged.
+    pub fn manifest_requests(&self) -> usize {
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap();
+        log.lines().filter(|line| line.contains("\"GET /v2/") && line.contains("/manifests/")).count()
+    }
+
+    /// All requests that it has logged.
+    pub fn requests(&self) -> usize {
+        fs::read_to_string(self.dir.path().join("log"))
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains("HTTP/1.1\""))
+            .count()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port on loopback where nobody listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
