@@ -109,6 +109,8 @@ make_git() {
         [[ -e $root$core/$program ]] || ln -s /usr/bin/git "$root$core/$program"
     done
     ln -sf git "$root/usr/bin/git-upload-pack"
+    # Without it each clone warns that there are no templates.
+    mkdir -p "$root/usr/share/git-core/templates"
 }
 
 make_scratch() {

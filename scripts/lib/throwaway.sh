@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-: "${programs:?where the programs are}"
 # A windlassd for the occasion, in a directory of its own, with a podman storage of its own: nothing of the host's is
 # touched, and nothing is left. Sourced by quickstart.sh and bench.sh, which set `programs` (where the programs are).
+: "${programs:?where the programs are}"
 
-say() { printf '\033[36m==>\033[0m %s\n' "$*" >&2; }
+say() {
+  if [[ -t 2 ]]; then printf '\033[36m==>\033[0m %s\n' "$*" >&2; else printf '==> %s\n' "$*" >&2; fi
+}
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # Makes the directory $work and settings for podman and windlassd in it. Arguments: lines for the [job] section.
@@ -13,34 +15,21 @@ throwaway_setup() {
   chmod 755 "$work"
   daemon=
   trap throwaway_remove EXIT
-  trap 'exit 130' INT TERM
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
   unset TMPDIR
-  if [[ $EUID -ne 0 && -z ${XDG_RUNTIME_DIR:-} ]]; then
-    mkdir -m 0700 "$work/xdg"
+  if [[ $EUID -ne 0 ]]; then
+    # podman's process that holds the namespaces notes itself there, and only in a directory that it finds.
+    mkdir -p "$work/xdg/libpod/tmp"
+    chmod 0700 "$work/xdg"
     export XDG_RUNTIME_DIR=$work/xdg
   fi
-
-  if [[ ! -e /sys/fs/cgroup/cgroup.controllers || ! -d /run/systemd/system ]]; then
-    # Without systemd, or on a host with cgroup v1 in part: what podman would choose by itself does not work there.
-    local runtime=runc
-    [[ -e /sys/fs/cgroup/cgroup.controllers ]] && command -v crun >/dev/null && runtime=crun
-    cat >"$work/containers.conf" <<CONF
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-pids_limit = 0
-[engine]
-runtime = "$runtime"
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-[network]
-network_backend = "netavark"
-CONF
-    export CONTAINERS_CONF=$work/containers.conf
-  fi
+  throwaway_containers_conf >"$work/containers.conf"
+  export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf
   local driver
   for driver in overlay vfs; do
-    printf '[storage]\ndriver = "%s"\ngraphroot = "%s/storage"\nrunroot = "%s/containers"\n' "$driver" "$work" "$work" >"$work/storage.conf"
-    export CONTAINERS_STORAGE_CONF=$work/storage.conf
+    printf '[storage]\ndriver = "%s"\ngraphroot = "%s"\nrootless_storage_path = "%s"\nrunroot = "%s"\n' \
+      "$driver" "$work/storage" "$work/storage" "$work/containers" >"$work/storage.conf"
     podman info >/dev/null 2>"$work/podman.log" && break
     rm -rf "$work/storage" "$work/containers"
   done
@@ -48,18 +37,37 @@ CONF
 
   {
     printf 'run_dir = "%s/run"\nstate_dir = "%s/state"\n' "$work" "$work"
-    printf '[socket]\nallowed_users = []\n'
-    printf '[podman]\ninit = "%s/libexec/windlass-init"\n[podman.environment]\n' "$programs"
-    local name
-    for name in CONTAINERS_CONF CONTAINERS_STORAGE_CONF; do
-      [[ -n ${!name:-} ]] && printf '%s = "%s"\n' "$name" "${!name}"
-    done
+    printf '[socket]\nallowed_users = ["%s"]\n' "$(id -un)"
+    printf '[podman]\ninit = "%s/libexec/windlass-init"\n' "$programs"
+    printf 'environment = { CONTAINERS_CONF = "%s", CONTAINERS_STORAGE_CONF = "%s" }\n' "$CONTAINERS_CONF" "$CONTAINERS_STORAGE_CONF"
     printf '[job]\n'
     printf '%s\n' "$@"
   } >"$work/windlass.toml"
   # Read by the scripts that source this file.
   # shellcheck disable=SC2034
   socket=$work/run/windlass.sock
+}
+
+# Settings that work on any host: with systemd or without, with cgroup v2, v1 or the hybrid of both.
+throwaway_containers_conf() {
+  local most
+  most=$(ulimit -Hu)
+  [[ $most != unlimited && $most -lt 4096 ]] || most=4096
+  echo '[containers]'
+  # podman's own limits may be above what this host allows to pass on.
+  echo "default_ulimits = [\"nofile=1024:1024\", \"nproc=$most:$most\"]"
+  echo 'pids_limit = 0'
+  echo '[engine]'
+  echo 'events_logger = "none"'
+  # Beside the storage, also for an ordinary user.
+  echo "static_dir = \"$work/storage/libpod\""
+  # crun refuses the hybrid of cgroup v1 and v2.
+  [[ -e /sys/fs/cgroup/cgroup.controllers ]] || echo 'runtime = "runc"'
+  [[ $EUID -eq 0 && -d /run/systemd/system ]] || echo 'cgroup_manager = "cgroupfs"'
+  echo '[network]'
+  echo 'network_backend = "netavark"'
+  # Else a container here could get the address of one elsewhere on the host.
+  echo "network_config_dir = \"$work/networks\""
 }
 
 # Makes image NAME of this host's files.
@@ -78,19 +86,23 @@ throwaway_start() {
 }
 
 throwaway_remove() {
-  local status=$?
-  trap '' INT TERM
+  local status=$? mount
+  trap - EXIT
+  trap '' INT TERM HUP
+  set +e
   if [[ -n $daemon ]]; then
-    kill "$daemon" 2>/dev/null || true
-    wait "$daemon" || true
+    kill "$daemon" 2>/dev/null
+    wait "$daemon"
   fi
   # All that this storage holds was made here.
-  podman rm --all --force --time 0 >/dev/null 2>&1 || true
+  podman rm --all --force --time 0 >/dev/null 2>&1 || podman rm --all --force --time 0 >/dev/null
   if [[ $EUID -ne 0 ]]; then
-    podman unshare rm -rf "$work/storage" >/dev/null 2>&1 || true
-    podman system migrate >/dev/null 2>&1 || true
+    # Files of the containers belong to subordinate ids.
+    podman unshare rm -rf "$work/storage" "$work/containers"
+    [[ -s $work/xdg/libpod/tmp/pause.pid ]] && kill "$(cat "$work/xdg/libpod/tmp/pause.pid")"
   fi
-  umount "$work/storage/overlay" 2>/dev/null || true
-  rm -rf "$work"
+  # podman mounts its storage onto itself; the last mount goes first.
+  while read -r mount; do umount "$mount"; done < <(awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/mounts | tac)
+  rm -rf --one-file-system "$work" || echo "${0##*/}: $work could not be removed" >&2
   exit "$status"
 }

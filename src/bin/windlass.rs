@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use windlass::cli;
 
+/// Exit code for a command line that can't be understood (sysexits.h).
+const EX_USAGE: u8 = 64;
+
 /// Looks after windlassd, which runs GitLab CI jobs in podman containers.
 #[derive(Parser)]
 #[command(name = "windlass", version, arg_required_else_help = true)]
@@ -28,7 +31,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout and is no error. A tried job's own exit code could be clap's 2.
+            let _ = error.print();
+            return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match arguments.command {
         Command::Check { file } => cli::check::run(&file, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Try(arguments) => cli::try_job::run(&arguments),

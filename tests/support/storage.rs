@@ -80,13 +80,14 @@ impl Storage {
         let runtime = if on_path("runc") { "runtime = \"runc\"\n" } else { "" };
         self.write(
             "storage.conf",
-            &format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n"),
+            &format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{dir}/graph\"\nrootless_storage_path = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n"),
         );
         self.write(
             "containers.conf",
             &format!(
                 "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\npids_limit = 0\n\
              [engine]\n{runtime}cgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
+             static_dir = \"{dir}/graph/libpod\"\n\
              events_logfile_path = \"{dir}/events.log\"\nlock_type = \"file\"\ntmp_dir = \"{dir}/tmp\"\n\
              [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{dir}/net\"\n"
             ),

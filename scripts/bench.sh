@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Measures Windlass beside what it replaces: stage, job, log and prepare, each in turn with its peer.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: scripts/bench.sh [--rounds N] [--rows LIST] [--json]
+
+Measures Windlass side by side with podman, and prints medians and ratios. Everything happens in a directory of its
+own, with a daemon, an image and a podman storage of its own, and is removed at the end. Works as
+root, and as an ordinary user with subordinate ids. Containers have no network on either side.
+
+  stage    a stage that does nothing:      windlass-run      | podman exec -i C sh
+  job      a whole job of eight stages:    the four shims    | scripts on podman run, exec and rm (scripts/bench/peer)
+  log      a stage that writes 1 GiB:      windlass-run      | podman exec -i C sh; limit: the same writer and reader
+                                                               with a plain pipe between them
+  prepare  with the image present:         windlass-prepare  | podman run --detach
+
+  --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
+  --rows LIST   only these rows, separated by commas
+  --json        one object a line: row, ours, peer, limit where there is one, unit, ratio (= peer / ours)
+USAGE
+}
+
+wrong() {
+  echo "bench.sh: $*; see --help" >&2
+  exit 64
+}
+
+rounds=9 rows=stage,job,log,prepare json=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
+    --rows) rows=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
+    --json) json=(--json) && shift ;;
+    -h | --help) usage && exit 0 ;;
+    *) wrong "unknown argument $1" ;;
+  esac
+done
+[[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
+[[ $rows =~ ^(stage|job|log|prepare)(,(stage|job|log|prepare))*$ ]] ||
+  wrong "--rows takes stage, job, log and prepare, separated by commas"
+
+cd "$(dirname "$0")/.."
+scripts/prepare.sh --for bench >&2
+scripts/build.sh --release >&2
+cargo build --quiet --release --example bench >&2
+programs=$(realpath "${CARGO_TARGET_DIR:-target}")/release
+. scripts/lib/throwaway.sh
+
+# The network costs both sides the same, and an ordinary user may have none.
+throwaway_setup 'network = "none"'
+sed -i 's/^\[containers\]$/&\nnetns = "none"/' "$work/containers.conf"
+throwaway_image git
+throwaway_start
+
+# In a process group of its own: an interrupted run ends with every process that the driver has started.
+set -m
+"$programs/examples/bench" --libexec "$programs/libexec" --windlass "$programs/windlass" --socket "$socket" \
+  --peer "$PWD/scripts/bench/peer" --work "$work" --image localhost/windlass/git:latest --rounds "$rounds" --rows "$rows" "${json[@]}" &
+driver=$!
+set +m
+trap 'kill -- "-$driver" 2>/dev/null; exit 130' INT
+trap 'kill -- "-$driver" 2>/dev/null; exit 143' TERM HUP
+wait "$driver" || {
+  tail -n 20 "$work/windlassd.log" >&2
+  die "the measurement failed; above are the last words of windlassd"
+}
