@@ -98,7 +98,7 @@ throwaway_remove() {
   podman rm --all --force --time 0 >/dev/null 2>&1 || podman rm --all --force --time 0 >/dev/null
   if [[ $EUID -ne 0 ]]; then
     # Files of the containers belong to subordinate ids.
-    podman unshare rm -rf "$work/storage" "$work/containers"
+    podman unshare sh -c 'umount "$1/overlay" 2>/dev/null; rm -rf "$@"' sh "$work/storage" "$work/containers"
     [[ -s $work/xdg/libpod/tmp/pause.pid ]] && kill "$(cat "$work/xdg/libpod/tmp/pause.pid")"
   fi
   # podman mounts its storage onto itself; the last mount goes first.
