@@ -77,12 +77,12 @@ fn job(settings: &JobSettings) -> JobFragment {
         grace: field(TimeSpan(settings.grace)),
         margin: field(TimeSpan(settings.margin)),
         timeout_margin: field(TimeSpan(settings.timeout_margin)),
-        default_image: settings.default_image.clone().map(place),
-        pull_policy: field(Word(settings.pull_policy)),
-        memory: settings.memory.map(|bytes| place(Size(bytes))),
-        cpus: settings.cpus.map(|cpus| place(Number(cpus))),
-        pids: settings.pids.and_then(whole),
-        network: field(Word(settings.network)),
+        default_image: settings.images.default_image.clone().map(place),
+        pull_policy: settings.images.pull_policy.first().map(|policy| place(Word(*policy))),
+        memory: settings.resources.memory.map(|bytes| place(Size(bytes))),
+        cpus: settings.resources.cpus.map(|cpus| place(Number(cpus))),
+        pids: settings.resources.pids.and_then(whole),
+        network: field(Word(settings.network.mode)),
     }
 }
 

@@ -79,11 +79,11 @@ impl Executor {
 
     /// The image, pulled if the policy says so.
     async fn ready_image(&self, record: &Record, log: &JobLog) -> Result<(ImageRef, Image), Failure> {
-        let name = record.job.image.as_ref().or(record.settings.default_image.as_ref()).ok_or_else(|| {
+        let name = record.job.image.as_ref().or(record.settings.images.default_image.as_ref()).ok_or_else(|| {
             Failure::job("the job names no image (`image:` in .gitlab-ci.yml), and the administrator has set no [job] default_image")
         })?;
         let reference = ImageRef::try_from(name.clone()).map_err(Failure::job)?;
-        let policy = record.settings.pull_policy;
+        let policy = record.settings.images.pull_policy.first().copied().unwrap_or(PullPolicy::IfNotPresent);
         let known = |image: Option<Image>| image.map(|image| (reference.clone(), image));
         let lookup = || async {
             self.podman
@@ -135,10 +135,10 @@ impl Executor {
             hostname: format!("windlass-job-{}", record.job.id),
             exec: settings.exec,
             user_map: self.user_map(lease)?,
-            network: settings.network,
-            memory: self.enforceable(Limit::Memory, settings.memory, log),
-            cpus: self.enforceable(Limit::Cpus, settings.cpus, log),
-            pids: self.enforceable(Limit::Pids, settings.pids, log),
+            network: settings.network.mode,
+            memory: self.enforceable(Limit::Memory, settings.resources.memory, log),
+            cpus: self.enforceable(Limit::Cpus, settings.resources.cpus, log),
+            pids: self.enforceable(Limit::Pids, settings.resources.pids, log),
         })
     }
 

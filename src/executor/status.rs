@@ -58,9 +58,9 @@ impl Executor {
         for profile in self.settings.profiles.values() {
             let job = &profile.job;
             for (limit, set) in [
-                (Limit::Memory, job.memory.is_some()),
-                (Limit::Cpus, job.cpus.is_some()),
-                (Limit::Pids, job.pids.is_some()),
+                (Limit::Memory, job.resources.memory.is_some()),
+                (Limit::Cpus, job.resources.cpus.is_some()),
+                (Limit::Pids, job.resources.pids.is_some()),
             ] {
                 if set && let Err(reason) = self.limits.check(limit) {
                     warnings.push(reason);

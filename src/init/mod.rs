@@ -22,7 +22,7 @@ use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use crate::sys::fds;
 use engine::Engine;
 
-/// Where the program is mounted in a container; its name is what [`in_container`] looks for.
+/// Where the program is mounted in a container; by its name it knows that it is in one.
 pub const PATH: &str = "/.windlass-init";
 /// The listening socket's number: the first that `podman run --preserve-fds 1` hands on.
 pub const LISTENER: i32 = 3;

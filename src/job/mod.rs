@@ -2,6 +2,8 @@
 
 pub mod image;
 pub mod response;
+pub mod secrets;
 
 pub use image::ImageRef;
-pub use response::Job;
+pub use response::{ImageOptions, Job, Service};
+pub use secrets::{Secret, Secrets};

@@ -18,6 +18,9 @@ const IMAGE_MAX: usize = 2000;
 /// Longest entrypoint, in bytes.
 const ENTRYPOINT_MAX: usize = 64 * 1024;
 
+/// Services of a job, whatever the configuration allows.
+const SERVICES_MAX: usize = 64;
+
 /// What is known of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -37,6 +40,42 @@ pub struct Job {
     pub image: Option<String>,
     /// The ENTRYPOINT that it wants instead of the image's; `[""]` clears it.
     pub entrypoint: Option<Vec<String>>,
+    /// What else it says about its image.
+    #[serde(default)]
+    pub options: ImageOptions,
+    /// The services that it asks for.
+    #[serde(default)]
+    pub services: Vec<Service>,
+}
+
+/// What a job says about an image beside its name. Nothing of it is checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageOptions {
+    /// The user instead of the image's USER (`image:docker:user`).
+    pub user: Option<String>,
+    /// The platform, such as `linux/arm64` (`image:docker:platform`).
+    pub platform: Option<String>,
+    /// When it is pulled (`image:pull_policy`), in the words of the response.
+    pub pull_policy: Vec<String>,
+}
+
+/// A service that a job asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Its image.
+    pub image: String,
+    /// Names beside those made of the image's.
+    pub aliases: Vec<String>,
+    /// Instead of the image's.
+    pub entrypoint: Vec<String>,
+    /// Instead of the image's.
+    pub command: Vec<String>,
+    /// Its own variables, not expanded.
+    pub variables: Vec<(String, String)>,
+    /// What else the job says about its image.
+    pub options: ImageOptions,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +85,7 @@ struct Response {
     git_info: Option<GitInfo>,
     runner_info: Option<RunnerInfo>,
     image: Option<Image>,
+    services: Option<Vec<Image>>,
 }
 
 #[derive(Deserialize)]
@@ -66,10 +106,77 @@ struct RunnerInfo {
     timeout: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Image {
     name: Option<String>,
+    alias: Option<String>,
     entrypoint: Option<Vec<String>>,
+    command: Option<Vec<String>>,
+    variables: Option<Vec<Variable>>,
+    pull_policy: Option<Vec<String>>,
+    executor_opts: Option<ExecutorOptions>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    key: String,
+    #[serde(default)]
+    value: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ExecutorOptions {
+    docker: Option<DockerOptions>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct DockerOptions {
+    platform: Option<String>,
+    /// GitLab may send a number, gitlab-runner writes text.
+    user: Option<serde_json::Value>,
+}
+
+impl Image {
+    fn options(&mut self) -> ImageOptions {
+        let docker = self.executor_opts.take().and_then(|options| options.docker).unwrap_or_default();
+        let user = match docker.user {
+            Some(serde_json::Value::String(user)) => Some(user),
+            Some(serde_json::Value::Number(user)) => Some(user.to_string()),
+            _ => None,
+        };
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| plain(&text));
+        ImageOptions {
+            user: given(user),
+            platform: given(docker.platform),
+            pull_policy: self.pull_policy.take().unwrap_or_default().iter().take(8).map(|word| plain(word)).collect(),
+        }
+    }
+
+    fn service(mut self) -> Service {
+        Service {
+            options: self.options(),
+            image: shortened(&self.name.unwrap_or_default(), IMAGE_MAX),
+            // One field for several names (Aliases() in common/spec/spec.go).
+            aliases: self
+                .alias
+                .unwrap_or_default()
+                .split([',', ' ', '\t', '\n'])
+                .filter(|alias| !alias.is_empty())
+                .map(plain)
+                .collect(),
+            entrypoint: self.entrypoint.unwrap_or_default(),
+            command: self.command.unwrap_or_default(),
+            variables: self
+                .variables
+                .unwrap_or_default()
+                .into_iter()
+                .map(|Variable { key, value }| (key, value))
+                .collect(),
+        }
+    }
 }
 
 impl Job {
@@ -97,7 +204,13 @@ impl Job {
             .unwrap_or_else(|| format!("project-{project_id}"));
         let timeout =
             response.runner_info.and_then(|runner| runner.timeout).and_then(|seconds| u64::try_from(seconds).ok());
-        let (image, entrypoint) = response.image.map_or((None, None), |image| (image.name, image.entrypoint));
+        let mut image = response.image.unwrap_or_default();
+        let options = image.options();
+        let Image { name: image, entrypoint, .. } = image;
+        let services = response.services.unwrap_or_default();
+        if services.len() > SERVICES_MAX {
+            return Err(format!("the job has {} services, at most {SERVICES_MAX} are possible", services.len()));
+        }
         let length = entrypoint.iter().flatten().map(|word| word.len() + 1).sum::<usize>();
         if length > ENTRYPOINT_MAX {
             return Err(format!("the image's entrypoint has {length} bytes, at most {ENTRYPOINT_MAX} are possible"));
@@ -113,6 +226,8 @@ impl Job {
                 .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs(seconds.min(TIMEOUT_MAX))),
             image: image.filter(|image| !image.is_empty()).map(|image| shortened(&image, IMAGE_MAX)),
             entrypoint,
+            options,
+            services: services.into_iter().map(Image::service).collect(),
         })
     }
 
@@ -212,6 +327,26 @@ mod tests {
         assert!(job.entrypoint(&image).is_empty());
         job.entrypoint = Some(vec!["/mine".into(), "-x".into()]);
         assert_eq!(job.entrypoint(&image), ["/mine", "-x"]);
+    }
+
+    #[test]
+    fn services_come_with_all_that_they_say() {
+        let job = parse(&json!({
+            "id": 1, "job_info": {"project_id": 7},
+            "image": {"name": "a", "pull_policy": ["always", "never"], "executor_opts": {"docker": {"user": 1000, "platform": "linux/arm64"}}},
+            "services": [{"name": "r:5000/g/postgres:16", "alias": "db, database", "command": ["-c", "x"], "entrypoint": null,
+                "variables": [{"key": "A", "value": "$B"}], "executor_opts": {"docker": {"user": "70:70"}}}, {"name": "redis"}],
+        }))
+        .expect("valid");
+        assert_eq!((job.options.user.as_deref(), job.options.platform.as_deref()), (Some("1000"), Some("linux/arm64")));
+        assert_eq!(job.options.pull_policy, ["always", "never"]);
+        let [db, redis] = &job.services[..] else { panic!("{:?}", job.services) };
+        assert_eq!(
+            (db.image.as_str(), &db.aliases[..]),
+            ("r:5000/g/postgres:16", &["db".to_owned(), "database".to_owned()][..])
+        );
+        assert_eq!(db.variables, [("A".to_owned(), "$B".to_owned())]);
+        assert_eq!((db.options.user.as_deref(), redis.image.as_str()), (Some("70:70"), "redis"));
     }
 
     #[test]

@@ -27,7 +27,10 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(found.profiles.keys().collect::<Vec<_>>(), ["default"]);
     let profile = &found.profiles["default"];
     assert_eq!((profile.slots, profile.slot_wait), (2, Duration::from_secs(600)));
-    assert_eq!((profile.job.memory, profile.job.cpus, profile.job.pids), (None, None, None));
+    assert_eq!(
+        (profile.job.resources.memory, profile.job.resources.cpus, profile.job.resources.pids),
+        (None, None, None)
+    );
     let separate = UserNamespace::Separate { first: 1_000_000_000, size: 65_536, ranges: 1024 };
     assert_eq!(found.podman.user_namespace, separate);
 }
@@ -61,7 +64,8 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.podman.environment.clear();
     found.socket.group = None;
     let job = &mut found.profiles.get_mut("default").unwrap().job;
-    (job.default_image, job.memory, job.cpus, job.pids) = (None, None, None, None);
+    job.images.default_image = None;
+    job.resources = crate::config::Resources::default();
     assert_eq!(found, settings(""));
 }
 
@@ -78,7 +82,7 @@ fn a_profile_takes_what_it_leaves_out_from_the_top_level() {
     "#;
     let big = &settings(text).profiles["big"];
     assert_eq!((big.slots, big.slot_wait), (3, Duration::from_secs(3600)));
-    assert_eq!((big.job.memory, big.job.grace), (Some(8 << 30), Duration::from_secs(5)));
+    assert_eq!((big.job.resources.memory, big.job.grace), (Some(8 << 30), Duration::from_secs(5)));
 }
 
 #[test]

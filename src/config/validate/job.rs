@@ -1,11 +1,15 @@
 //! From a merged `[job]` table, or a profile's, to settings.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::DAY;
 use crate::config::checks::Checker;
 use crate::config::input::{Given, JobInput};
-use crate::config::settings::JobSettings;
+use crate::config::settings::{
+    BuildSettings, HelperSettings, ImageSettings, Isolation, JobSettings, NetworkSettings, PolicyRule, Resources,
+    ServiceSettings,
+};
 use crate::config::values::{Number, Size, TimeSpan};
 
 /// gitlab-runner waits this long for a canceled job's stage, then starts the cleanup beside it.
@@ -31,15 +35,29 @@ pub(super) fn job(check: &mut Checker, given: &JobInput) -> JobSettings {
         grace: check.duration(&given.grace, STAGE_END_MAX),
         margin: check.duration(&given.margin, STAGE_END_MAX),
         timeout_margin: check.duration(&given.timeout_margin, DAY),
-        default_image: given.default_image.as_ref().map(|image| check.name(image, "an image")),
-        pull_policy: given.pull_policy.value.0,
-        memory: given.memory.as_ref().map(|size| memory(check, size)),
-        cpus: given.cpus.as_ref().map(|number| cpus(check, number)),
-        pids: given
-            .pids
-            .as_ref()
-            .map(|number| check.whole(number, PIDS_MIN, PIDS_MAX, "; the init, a shell and its commands need some")),
-        network: given.network.value.0,
+        images: ImageSettings {
+            default_image: given.default_image.as_ref().map(|image| check.name(image, "an image")),
+            pull_policy: vec![given.pull_policy.value.0],
+            ..ImageSettings::default()
+        },
+        resources: Resources {
+            memory: given.memory.as_ref().map(|size| memory(check, size)),
+            cpus: given.cpus.as_ref().map(|number| cpus(check, number)),
+            pids: given.pids.as_ref().map(|number| {
+                check.whole(number, PIDS_MIN, PIDS_MAX, "; the init, a shell and its commands need some")
+            }),
+            ..Resources::default()
+        },
+        network: NetworkSettings { mode: given.network.value.0, ..NetworkSettings::default() },
+        maximum: Resources::default(),
+        isolation: Isolation::default(),
+        services: ServiceSettings::default(),
+        helper: HelperSettings::default(),
+        build: BuildSettings::default(),
+        environment: BTreeMap::new(),
+        ca_file: None,
+        verify_jobs: false,
+        policy: vec![PolicyRule { name: "[job]".to_owned(), ..PolicyRule::default() }],
     };
     let (grace, margin) = (&given.grace, &given.margin);
     if check.sound(&[&grace.origin, &margin.origin]) && settings.grace + settings.margin >= STAGE_END_MAX {
