@@ -223,6 +223,21 @@ pub struct Isolation {
     pub runtime: Option<String>,
 }
 
+impl Isolation {
+    /// What of this is for a service: its own privilege, and nothing that was opened for the job.
+    #[must_use]
+    pub fn for_service(&self, privileged: bool) -> Self {
+        Self {
+            privileged,
+            no_new_privileges: self.no_new_privileges,
+            cap_drop: self.cap_drop.clone(),
+            seccomp: self.seccomp.clone(),
+            security_opt: self.security_opt.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The job's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -387,6 +402,26 @@ pub enum PullPolicy {
     IfNotPresent,
     /// Never: it has to be there.
     Never,
+}
+
+impl PullPolicy {
+    const ALL: [Self; 3] = [Self::Always, Self::IfNotPresent, Self::Never];
+
+    /// Its word, in the configuration and in `.gitlab-ci.yml`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::IfNotPresent => "if-not-present",
+            Self::Never => "never",
+        }
+    }
+
+    /// The policy of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.word() == word)
+    }
 }
 
 /// The network of a job.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::record::{LeaseId, Record, State};
+use super::record::{LeaseId, Record, Role, State};
 use super::{Executor, Lease};
 use crate::podman::Found;
 
@@ -43,7 +43,8 @@ impl Executor {
         if record.state == State::Preparing {
             // Its shim asks again. The container that was being made has another name than the next.
             record.state = State::Leased;
-            record.container = None;
+            record.forget_containers();
+            super::auth::forget(&self.leases_dir().join(record.id.secret()));
         }
         let slot = self.slots.adopt(&record.profile, record.slot, &record.id);
         let lease = Arc::new(Lease::new(record.clone(), &self.leases_dir(), slot));
@@ -54,10 +55,10 @@ impl Executor {
             self.tear_down(&lease);
             return;
         }
-        if let Some(container) = &record.container
-            && running.get(container.name.as_str()) != Some(&true)
-        {
-            lease.set_broken("the job's container ended while windlassd was away");
+        for container in [&record.container, &record.helper].into_iter().flatten() {
+            if running.get(container.name.as_str()) != Some(&true) {
+                lease.set_broken(&format!("container {} ended while windlassd was away", container.name));
+            }
         }
         self.watch(&lease);
         if record.stage.is_some() {
@@ -79,7 +80,9 @@ impl Executor {
             if let Ok(_gate) = lease.gate.try_lock()
                 && lease.record().stage.is_some()
             {
-                executor.settle(&lease).await;
+                let record = lease.record();
+                let role = record.stage.as_ref().map_or(Role::Job, |stage| record.role_of(&stage.name));
+                executor.settle(&lease, role).await;
             }
         });
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::record::{LeaseId, Record, State};
+use super::record::{LeaseId, Record, Role, State};
 use super::slots::Slot;
 use crate::lanes::Key;
 
@@ -127,9 +127,13 @@ impl Lease {
         drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Where its init listens.
-    pub fn init_socket(&self) -> PathBuf {
-        self.directory.join("init.sock")
+    /// Where the init of one of its containers listens.
+    pub fn init_socket(&self, role: Role) -> PathBuf {
+        // Equally long, because a socket's path has a bound that the configuration's check knows.
+        self.directory.join(match role {
+            Role::Job => "init.sock",
+            Role::Helper => "help.sock",
+        })
     }
 
     /// Whose job it is.

@@ -4,17 +4,28 @@
 //! these two again. So a daemon that was killed at any point goes on where it was.
 
 mod adopt;
+mod auth;
+mod containers;
+mod helper;
+mod images;
 mod init_client;
+mod inputs;
+mod inside;
 mod lease;
 mod leasing;
+mod plan;
 mod prepare;
+mod readiness;
 mod record;
+mod runner_program;
+mod services;
 mod slots;
 mod stage;
 mod status;
 mod sweep;
 mod teardown;
 mod watch;
+mod work_dir;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -31,6 +42,7 @@ use crate::lanes::ranges::Ranges;
 use crate::podman::{Limits, Podman, Pulls};
 use crate::protocol::daemon::FailureClass;
 
+pub use inputs::Inputs;
 pub use lease::Lease;
 pub use record::{LeaseId, State};
 pub use stage::{StageCall, StageEnd};
@@ -78,6 +90,12 @@ impl JobLog {
         Self(sender)
     }
 
+    /// A log that nobody reads.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self(tokio::sync::mpsc::unbounded_channel().0)
+    }
+
     /// Adds a line.
     pub fn line(&self, text: impl Into<String>) {
         // A caller that went away reads no log.
@@ -96,6 +114,10 @@ pub struct Executor {
     slots: slots::Slots,
     leases: Mutex<HashMap<LeaseId, Arc<Lease>>>,
     waiting: leasing::Waiting,
+    programs: runner_program::Programs,
+    tools: helper::Tools,
+    proofs: images::Proofs,
+    loading: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     started_at: std::time::SystemTime,
@@ -107,9 +129,15 @@ impl Executor {
     /// # Errors
     /// When its directories can't be made or read.
     pub fn build(settings: Settings, tasks: TaskTracker, shutdown: CancellationToken) -> Result<Arc<Self>> {
-        make_private(&settings.run_dir.join("leases"))?;
-        make_private(&settings.state_dir)?;
+        make_directory(&settings.run_dir.join("leases"), 0o700)?;
+        // The roots of containers have to get past it, and nobody else can list it.
+        make_directory(&settings.state_dir, 0o711)?;
         let ranges = Ranges::load(&settings.state_dir)?;
+        for (name, profile) in &settings.profiles {
+            if let Some(ca_file) = &profile.job.ca_file {
+                images::link_certificates(&settings.run_dir, name, ca_file)?;
+            }
+        }
         Ok(Arc::new(Self {
             podman: Arc::new(Podman::new(&settings.podman)),
             pulls: Pulls::default(),
@@ -118,6 +146,10 @@ impl Executor {
             slots: slots::Slots::new(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots))),
             leases: Mutex::default(),
             waiting: leasing::Waiting::default(),
+            programs: runner_program::Programs::default(),
+            tools: helper::Tools::default(),
+            proofs: images::Proofs::load(&settings.state_dir),
+            loading: tokio::sync::Mutex::default(),
             tasks,
             shutdown,
             started_at: std::time::SystemTime::now(),
@@ -169,10 +201,10 @@ impl Executor {
     }
 }
 
-/// Makes a directory that only this user can enter.
-fn make_private(path: &std::path::Path) -> Result<()> {
+/// Makes a directory with this mode.
+fn make_directory(path: &std::path::Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))
-        .with_context(|| format!("make {} private", path.display()))
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))
 }

@@ -1,21 +1,23 @@
-//! prepare: the image, the container, and a first word with its init.
+//! prepare: the images, the containers, and a first word with their inits.
 
-use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::record::{Container, Record, State};
-use super::{Executor, Failure, JobLog, Lease, init_client};
-use crate::config::{ExecMode, JobSettings, PullPolicy, UserNamespace};
+use super::auth::Auth;
+use super::containers::Making;
+use super::plan::{self, Plan};
+use super::record::{Container, Record, Role, State};
+use super::services::{self, Intended};
+use super::{Executor, Failure, Inputs, JobLog, Lease, runner_program};
+use crate::config::{Isolation, Network};
 use crate::job::ImageRef;
-use crate::podman::{ContainerSpec, Image, Labels, Limit, UserMap, explain_pull};
+use crate::podman::{Image, Mount};
 use crate::protocol::daemon::ProcessId;
-use crate::protocol::init::{Reply, Request};
+
+/// Where jobs find the administrator's certificates.
+pub const CA_FILE: &str = "/etc/windlass-ca.crt";
 
 impl Executor {
     /// Makes a lease's container, so that stages can run in it. A caller that stops waiting stops a pull; a container that podman
@@ -28,13 +30,14 @@ impl Executor {
         lease: &Arc<Lease>,
         profile: Option<&str>,
         caller: ProcessId,
+        inputs: Inputs,
         log: &JobLog,
     ) -> Result<(), Failure> {
         let Some(record) = begin(lease, profile, caller)? else { return Ok(()) };
         let (executor, lease, log) = (Arc::clone(self), Arc::clone(lease), log.clone());
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
-        let work = self.tasks.spawn(async move { executor.make(&lease, &record, &log, &given_up).await });
+        let work = self.tasks.spawn(async move { executor.make(&lease, &record, &inputs, &log, &given_up).await });
         work.await.map_err(|error| Failure::system(format!("internal error, please report it: {error}")))?
     }
 
@@ -42,151 +45,165 @@ impl Executor {
         self: &Arc<Self>,
         lease: &Arc<Lease>,
         record: &Record,
+        inputs: &Inputs,
         log: &JobLog,
         given_up: &CancellationToken,
     ) -> Result<(), Failure> {
         let undo = Undo(lease);
         // Held until podman is done: the lease's end waits for it.
         let _gate = lease.gate.lock().await;
-        let settings = &record.settings;
-        let (reference, image) = tokio::select! {
-            image = self.ready_image(record, log) => image?,
+        let plan = plan::plan(record, inputs, log)?;
+        let images = tokio::select! {
+            images = self.ready_images(lease, record, &plan, inputs, log) => images?,
             () = given_up.cancelled() => return Err(Failure::system("nobody waits for this job any more")),
             () = lease.ended.cancelled() => return Err(Failure::system(lease.reason())),
         };
-        let container = Container {
-            name: record.container_name(),
-            image: reference.to_string(),
-            user: image.user.clone(),
-            entrypoint: record.job.entrypoint(&image.entrypoint),
-            environment: image.environment.clone(),
-        };
-        // On record before it exists: a daemon that dies in between finds it again by this name.
-        let record = lease.update(|record| record.container = Some(container.clone()))?;
         let since = Instant::now();
-        let spec = self.container_spec(lease, &record, &container.name, &image, log)?;
-        let listener = (settings.exec == ExecMode::Init).then(|| listen(lease)).transpose()?;
-        self.podman.run_container(&spec, listener.as_ref()).await.map_err(|error| {
-            Failure::system(format!("the container for image {reference} could not be started: {}", error.message))
+        let program = self.runner_program(inputs.runner_program.as_ref()).await?;
+        let services = services::intended(record, &plan, &images.services, inputs);
+        // On record before it exists: a daemon that dies in between finds it again by these names.
+        let record = lease.update(|record| {
+            record.container = Some(job_container(record, &plan, &images.job));
+            record.helper = images.helper.as_ref().map(|(reference, image)| helper_container(record, reference, image));
+            for container in [&mut record.container, &mut record.helper].into_iter().flatten() {
+                container.path = program.as_ref().map(|_| runner_program::DIRECTORY.to_owned());
+            }
+            record.services = services.iter().map(Intended::on_record).collect();
+            record.network =
+                (!services.is_empty() && record.settings.network.mode != Network::Host).then(|| record.name_of("net"));
+            record.work_dir = record.helper.is_some();
+            record.file_variables = inputs.secrets.variables.files.iter().cloned().collect();
+            record.debug_services = inputs.is_set("CI_DEBUG_SERVICES");
         })?;
-        drop(listener);
-        self.probe(lease, &container, settings).await?;
-        log.line(format!("Container {} is ready after {:.1?}", container.name, since.elapsed()));
+        let user_map = self.user_map(lease)?;
+        let mut mounts = match record.work_dir {
+            true => self.make_work_dir(&record, user_map).await?,
+            false => Vec::new(),
+        };
+        if let Some(directory) = program.as_ref().and_then(|program| program.parent()) {
+            let source = directory.display().to_string();
+            mounts.push(Mount { source, target: runner_program::DIRECTORY.to_owned(), read_only: true });
+        }
+        if let Some(file) = &record.settings.ca_file {
+            mounts.push(Mount { source: file.display().to_string(), target: CA_FILE.to_owned(), read_only: true });
+        }
+        let network = self.make_network(&record).await?;
+        let places = services::Places::new(network.as_ref(), &services);
+        let making = |role: Role, image: &Image| Making {
+            role,
+            image_id: image.id.clone(),
+            resources: self.enforceable(
+                if role == Role::Job { &plan.resources } else { &record.settings.resources },
+                &if role == Role::Job { log.clone() } else { JobLog::silent() },
+            ),
+            isolation: Isolation {
+                privileged: role == Role::Job && plan.privileged,
+                ..record.settings.isolation.clone()
+            },
+            user_map,
+            place: places.of_stages(role),
+            mounts: mounts.clone(),
+        };
+        let helper = async {
+            match &images.helper {
+                Some((_, image)) => self.start_container(lease, &record, making(Role::Helper, image)).await,
+                None => Ok(()),
+            }
+        };
+        // All of them: what is given up in the making leaves parts behind that nobody finds.
+        let (job, helper, services_started) = tokio::join!(
+            self.start_container(lease, &record, making(Role::Job, &images.job)),
+            helper,
+            self.start_services(&record, &services, &places, user_map, log),
+        );
+        job.and(helper).and(services_started)?;
+        let looked_at = images.helper.as_ref().map_or(&images.job, |(_, image)| image);
+        self.check_tools(lease, &record, &looked_at.id, program, inputs, log).await;
+        let names = record.container_names().len();
+        log.line(match names {
+            1 => format!("Container {} is ready after {:.1?}", record.container_names().concat(), since.elapsed()),
+            _ => format!("{names} containers are started after {:.1?}", since.elapsed()),
+        });
+        self.await_services(lease, &record, &services, &places, inputs, log).await?;
         lease.update(|record| record.state = State::Ready)?;
         std::mem::forget(undo);
         Ok(())
     }
 
-    /// The image, pulled if the policy says so.
-    async fn ready_image(&self, record: &Record, log: &JobLog) -> Result<(ImageRef, Image), Failure> {
-        let name = record.job.image.as_ref().or(record.settings.images.default_image.as_ref()).ok_or_else(|| {
-            Failure::job("the job names no image (`image:` in .gitlab-ci.yml), and the administrator has set no [job] default_image")
-        })?;
-        let reference = ImageRef::try_from(name.clone()).map_err(Failure::job)?;
-        let policy = record.settings.images.pull_policy.first().copied().unwrap_or(PullPolicy::IfNotPresent);
-        let known = |image: Option<Image>| image.map(|image| (reference.clone(), image));
-        let lookup = || async {
-            self.podman
-                .image(&reference)
-                .await
-                .map_err(|error| Failure::system(format!("podman can't look image {reference} up: {}", error.message)))
-        };
-        if policy != PullPolicy::Always
-            && let Some(found) = known(lookup().await?)
-        {
-            log.line(format!("Using image {reference} ({:.12}), present on this host", found.1.id));
-            return Ok(found);
-        }
-        if policy == PullPolicy::Never {
-            return Err(Failure::job(format!("image {reference} is not on this host, and its pull policy is never")));
-        }
-        log.line(format!("Pulling image {reference}"));
-        let since = Instant::now();
-        self.pulls.pull(&self.podman, &reference).await.map_err(|error| {
-            let explained = explain_pull(&reference, &error);
-            Failure { class: explained.class, message: explained.message }
-        })?;
-        let found = known(lookup().await?)
-            .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
-        let digest = found.1.digest.as_deref().unwrap_or("no digest");
-        log.line(format!("Pulled image {reference} ({:.12}, {digest}) in {:.1?}", found.1.id, since.elapsed()));
-        Ok(found)
-    }
-
-    fn container_spec(
+    /// All images that a job needs, pulled at once.
+    async fn ready_images(
         &self,
         lease: &Lease,
         record: &Record,
-        name: &str,
-        image: &Image,
+        plan: &Plan,
+        inputs: &Inputs,
         log: &JobLog,
-    ) -> Result<ContainerSpec, Failure> {
-        let settings = &record.settings;
-        Ok(ContainerSpec {
-            name: name.to_owned(),
-            labels: Labels {
-                daemon: self.label(),
-                lease: record.id.short().to_owned(),
-                role: "job",
-                job: record.job.id,
-                project: record.job.project_id,
-            },
-            image_id: image.id.clone(),
-            hostname: format!("windlass-job-{}", record.job.id),
-            exec: settings.exec,
-            user_map: self.user_map(lease)?,
-            network: settings.network.mode,
-            memory: self.enforceable(Limit::Memory, settings.resources.memory, log),
-            cpus: self.enforceable(Limit::Cpus, settings.resources.cpus, log),
-            pids: self.enforceable(Limit::Pids, settings.resources.pids, log),
-        })
-    }
-
-    /// A limit if this host can enforce it; otherwise the job log says that it does not hold.
-    fn enforceable<T>(&self, limit: Limit, value: Option<T>, log: &JobLog) -> Option<T> {
-        let value = value?;
-        match self.limits.check(limit) {
-            Ok(()) => Some(value),
-            Err(reason) => {
-                log.line(format!("Warning: {reason}"));
-                None
+    ) -> Result<Images, Failure> {
+        let helper = self.helper_image(record, inputs, log).await?;
+        let references: Vec<&ImageRef> = [&plan.image]
+            .into_iter()
+            .chain(&helper)
+            .chain(plan.services.iter().map(|service| &service.image))
+            .map(|wanted| &wanted.reference)
+            .collect();
+        // Gone with this function, however it ends.
+        let auth = Auth::write(lease, &record.settings.images, inputs, &references, log)?;
+        let auth = &auth;
+        let ready = |wanted| self.ready_image(wanted, auth, record, log);
+        let services = async {
+            let mut images = Vec::new();
+            for service in &plan.services {
+                images.push(ready(&service.image).await?);
             }
-        }
-    }
-
-    fn user_map(&self, lease: &Lease) -> Result<UserMap, Failure> {
-        let UserNamespace::Separate { first, size, ranges: count } = self.settings.podman.user_namespace else {
-            return Ok(UserMap::Host);
+            Ok(images)
         };
-        if !self.podman.rootful {
-            return Ok(UserMap::NoMap);
-        }
-        let busy: BTreeSet<_> = self.all_leases().iter().map(|lease| lease.key()).collect();
-        let index = self.ranges.lock().unwrap_or_else(PoisonError::into_inner).index(&lease.key(), count, &busy)?;
-        Ok(UserMap::Range { first: first + index * size, size })
+        let helper = async {
+            match &helper {
+                Some(wanted) => Ok(Some((wanted.reference.clone(), ready(wanted).await?))),
+                None => Ok(None),
+            }
+        };
+        let (job, helper, services) = tokio::try_join!(ready(&plan.image), helper, services)?;
+        Ok(Images { job, helper, services })
     }
+}
 
-    /// Asks the init whether stages can run: it knows the image's users and shells.
-    async fn probe(&self, lease: &Lease, container: &Container, settings: &JobSettings) -> Result<(), Failure> {
-        if settings.exec == ExecMode::Podman {
-            // Its first stage finds out.
-            return Ok(());
-        }
-        let request = Request::Probe { user: container.user.clone(), entrypoint: container.entrypoint.clone() };
-        match init_client::ask(&lease.init_socket(), &request, settings.grace + settings.margin).await {
-            Ok(Reply::Ready) => Ok(()),
-            Ok(Reply::Refused { message, .. }) => {
-                Err(Failure::job(format!("image {} can't run a job: {}", container.image, printable(&message))))
-            }
-            Ok(_) => Err(Failure::system(format!("the init of container {} talks nonsense", container.name))),
-            Err(error) => {
-                let fate = self.podman.fate(&container.name).await;
-                Err(Failure::system(format!(
-                    "the container for image {} does not answer: {error:#}; {fate}",
-                    container.image
-                )))
-            }
-        }
+/// The images of a job.
+struct Images {
+    job: Image,
+    helper: Option<(ImageRef, Image)>,
+    services: Vec<Image>,
+}
+
+fn job_container(record: &Record, plan: &Plan, image: &Image) -> Container {
+    let entrypoint = if record.settings.images.disable_entrypoint_overwrite {
+        image.entrypoint.clone()
+    } else {
+        record.job.entrypoint(&image.entrypoint)
+    };
+    Container {
+        name: record.name_of(Role::Job.word()),
+        image: plan.image.reference.to_string(),
+        user: plan.user.clone().unwrap_or_else(|| image.user.clone()),
+        entrypoint,
+        environment: image.environment.clone(),
+        groups: record.settings.isolation.group_add.clone(),
+        umask: None,
+        path: None,
+    }
+}
+
+/// The helper runs as root and makes files that every user of the job's image may write, as the Docker executor's does.
+fn helper_container(record: &Record, reference: &ImageRef, image: &Image) -> Container {
+    Container {
+        name: record.name_of(Role::Helper.word()),
+        image: reference.to_string(),
+        user: "0:0".to_owned(),
+        entrypoint: Vec::new(),
+        environment: image.environment.clone(),
+        groups: Vec::new(),
+        umask: Some(0),
+        path: None,
     }
 }
 
@@ -212,7 +229,7 @@ fn begin(lease: &Lease, profile: Option<&str>, caller: ProcessId) -> Result<Opti
         record.state = State::Preparing;
         record.prepared_by = Some(caller);
         record.attempt += 1;
-        record.container = None;
+        record.forget_containers();
     })?;
     Ok(Some(record))
 }
@@ -225,18 +242,4 @@ impl Drop for Undo<'_> {
         // A lease that ends meanwhile needs no undoing.
         let _ = self.0.update(|record| record.state = State::Leased);
     }
-}
-
-/// The socket that the init inherits. The daemon itself calls listen(): SELinux lets a container accept on such a socket.
-fn listen(lease: &Lease) -> Result<OwnedFd, Failure> {
-    let path = lease.init_socket();
-    // An attempt before this one may have left its own.
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listen at {}", path.display()))?;
-    Ok(listener.into())
-}
-
-/// Text from a container, fit for a log line.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }

@@ -71,7 +71,32 @@ pub enum State {
     Ending,
 }
 
-/// A job's container.
+/// Which of a lease's containers stages run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The job's, for user stages and, without a helper, for all.
+    Job,
+    /// The helper, for predefined stages.
+    Helper,
+}
+
+impl Role {
+    /// How it is called in names and labels.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Helper => "helper",
+        }
+    }
+}
+
+/// Stages that are the user's: only these need the job's own image (docs/executors/custom.md; `step_*` and `release` too).
+fn is_user_stage(stage: &str) -> bool {
+    matches!(stage, "build_script" | "after_script") || stage.starts_with("step_")
+}
+
+/// A container that stages run in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Its name.
@@ -84,6 +109,26 @@ pub struct Container {
     pub entrypoint: Vec<String>,
     /// Environment of its stages.
     pub environment: Vec<(String, String)>,
+    /// Further groups of its stages.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// umask of its stages.
+    #[serde(default)]
+    pub umask: Option<u32>,
+    /// A directory behind PATH.
+    #[serde(default)]
+    pub path: Option<String>,
+}
+
+/// A service's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceContainer {
+    /// Its name.
+    pub name: String,
+    /// Its first alias, for people.
+    pub alias: String,
+    /// podman secrets that it reads variables from.
+    pub secrets: Vec<String>,
 }
 
 /// The stage that runs.
@@ -127,6 +172,24 @@ pub struct Record {
     pub attempt: u32,
     /// Its container, from the moment when podman was asked for it.
     pub container: Option<Container>,
+    /// Its helper, where it has one.
+    #[serde(default)]
+    pub helper: Option<Container>,
+    /// Its services.
+    #[serde(default)]
+    pub services: Vec<ServiceContainer>,
+    /// Its network, when it has one of its own.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Whether it has a directory for builds and cache.
+    #[serde(default)]
+    pub work_dir: bool,
+    /// Names of the job's variables that are files.
+    #[serde(default)]
+    pub file_variables: Vec<String>,
+    /// Whether the job log gets what its services say (CI_DEBUG_SERVICES).
+    #[serde(default)]
+    pub debug_services: bool,
     /// The stage that runs.
     pub stage: Option<RunningStage>,
 }
@@ -150,15 +213,52 @@ impl Record {
             prepared_by: None,
             attempt: 0,
             container: None,
+            helper: None,
+            services: Vec::new(),
+            network: None,
+            work_dir: false,
+            file_variables: Vec::new(),
+            debug_services: false,
             stage: None,
             job,
         }
     }
 
-    /// The name of the next container; each attempt has its own, since a podman that outlived a daemon may still be making the last.
+    /// The name of the attempt's container, network or secret for this purpose; each attempt has its own, since a podman that
+    /// outlived a daemon may still be making the last.
     #[must_use]
-    pub fn container_name(&self) -> String {
-        crate::podman::container_name(self.id.short(), self.attempt)
+    pub fn name_of(&self, what: &str) -> String {
+        crate::podman::name_of(self.id.short(), what, self.attempt)
+    }
+
+    /// Forgets what an attempt to prepare has made. It has names that no other attempt uses.
+    pub fn forget_containers(&mut self) {
+        self.container = None;
+        self.helper = None;
+        self.services = Vec::new();
+        self.network = None;
+    }
+
+    /// The names of all its containers.
+    #[must_use]
+    pub fn container_names(&self) -> Vec<String> {
+        let stages = [&self.container, &self.helper].into_iter().flatten().map(|container| container.name.clone());
+        stages.chain(self.services.iter().map(|service| service.name.clone())).collect()
+    }
+
+    /// Which container a stage runs in.
+    #[must_use]
+    pub fn role_of(&self, stage: &str) -> Role {
+        if self.helper.is_some() && !is_user_stage(stage) { Role::Helper } else { Role::Job }
+    }
+
+    /// The container in this role.
+    #[must_use]
+    pub fn in_role(&self, role: Role) -> Option<&Container> {
+        match role {
+            Role::Job => self.container.as_ref(),
+            Role::Helper => self.helper.as_ref(),
+        }
     }
 
     /// Writes it into the lease's directory.
@@ -208,6 +308,25 @@ pub fn boot_time() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_user_stages_are_the_users() {
+        for stage in ["build_script", "step_script", "step_release", "after_script"] {
+            assert!(is_user_stage(stage), "{stage}");
+        }
+        for stage in [
+            "prepare_script",
+            "get_sources",
+            "clear_worktree",
+            "restore_cache",
+            "archive_cache",
+            "upload_artifacts_on_failure",
+            "cleanup_file_variables",
+            "",
+        ] {
+            assert!(!is_user_stage(stage), "{stage}");
+        }
+    }
 
     #[test]
     fn an_id_is_32_hex_digits_and_nothing_else() {

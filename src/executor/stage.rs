@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
 
-use super::record::{Container, Record, RunningStage, State, unix_time};
+use super::record::{Container, Record, Role, RunningStage, State, unix_time};
 use super::{Executor, Failure, Lease, init_client};
 use crate::config::ExecMode;
 use crate::protocol::daemon::StageReady;
@@ -31,6 +31,7 @@ pub struct StageCall {
     pub ready: StageReady,
     /// For the shim: a connection to the init, which knows what to run.
     pub connection: Option<OwnedFd>,
+    role: Role,
     _gate: OwnedMutexGuard<()>,
 }
 
@@ -68,7 +69,8 @@ impl Executor {
             return Err(Failure::system(reason));
         }
         let record = lease.record();
-        let container = match (record.state, &record.container) {
+        let role = record.role_of(name);
+        let container = match (record.state, record.in_role(role)) {
             (State::Ready, Some(container)) => container.clone(),
             (State::Ending, _) => return Err(ended(lease)),
             _ => {
@@ -81,9 +83,9 @@ impl Executor {
         let connection = if attach {
             None
         } else {
-            match self.connect(lease, &record, &container).await {
+            match self.connect(lease, &record, role, &container).await {
                 Ok(connection) => Some(connection),
-                Err(error) => return Err(Failure::system(self.give_up(lease, &format!("{error:#}")).await)),
+                Err(error) => return Err(Failure::system(self.give_up(lease, role, &format!("{error:#}")).await)),
             }
         };
         let since = match record.stage {
@@ -101,24 +103,19 @@ impl Executor {
             margin_ms: milliseconds(record.settings.margin),
         };
         tracing::debug!(lease = %lease.id, job = record.job.id, stage = name, attach, "stage");
-        Ok(StageCall { lease: Arc::clone(lease), ready, connection, _gate: gate })
+        Ok(StageCall { lease: Arc::clone(lease), ready, connection, role, _gate: gate })
     }
 
     /// A connection to the init, which is told what the stage is: the shim decides nothing of that.
-    async fn connect(&self, lease: &Lease, record: &Record, container: &Container) -> Result<OwnedFd> {
-        let mut environment = container.environment.clone();
-        environment.push(("HOSTNAME".to_owned(), format!("windlass-job-{}", record.job.id)));
-        // As podman sets it: some programs look whether they are in a container.
-        environment.push(("container".to_owned(), "podman".to_owned()));
+    async fn connect(&self, lease: &Lease, record: &Record, role: Role, container: &Container) -> Result<OwnedFd> {
         let stage = Stage {
-            user: container.user.clone(),
             entrypoint: container.entrypoint.clone(),
-            environment,
-            grace_ms: u64::try_from(record.settings.grace.as_millis()).unwrap_or(u64::MAX),
+            files: record.file_variables.clone(),
+            ..stage_as(container, record)
         };
         let bytes = encode_message(&Request::Stage(stage));
         let mut stream = match record.settings.exec {
-            ExecMode::Init => init_client::connect(&lease.init_socket()).await?,
+            ExecMode::Init => init_client::connect(&lease.init_socket(role)).await?,
             ExecMode::Podman => {
                 let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("make a socket pair")?;
                 let mut child = self.podman.exec_init(&container.name, theirs)?;
@@ -147,23 +144,23 @@ impl Executor {
             StageEnd::Gone => {
                 let executor = Arc::clone(self);
                 self.tasks.spawn(async move {
-                    executor.settle(&call.lease).await;
+                    executor.settle(&call.lease, call.role).await;
                     drop(call);
                 });
                 None
             }
-            StageEnd::Lost(reason) => Some(self.give_up(&lease, &reason).await),
+            StageEnd::Lost(reason) => Some(self.give_up(&lease, call.role, &reason).await),
         }
     }
 
-    /// Waits until no stage runs in a lease's container, and kills the container if that takes longer than grace and margin.
-    pub(super) async fn settle(&self, lease: &Lease) {
+    /// Waits until no stage runs in this container of a lease, and kills it if that takes longer than grace and margin.
+    pub(super) async fn settle(&self, lease: &Lease, role: Role) {
         let record = lease.record();
         let bound = record.settings.grace + record.settings.margin;
-        let Some(container) = &record.container else { return };
+        let Some(container) = record.in_role(role) else { return };
         let idle = async {
             match record.settings.exec {
-                ExecMode::Init => match init_client::ask(&lease.init_socket(), &Request::WaitIdle, bound).await {
+                ExecMode::Init => match init_client::ask(&lease.init_socket(role), &Request::WaitIdle, bound).await {
                     Ok(Reply::Idle) => Ok(()),
                     Ok(_) => Err("the container's init talks nonsense".to_owned()),
                     Err(error) => Err(format!("{error:#}")),
@@ -183,7 +180,7 @@ impl Executor {
             () = lease.ended.cancelled() => {}
             result = idle => match result {
                 Ok(()) => clear(lease),
-                Err(reason) => drop(self.give_up(lease, &reason).await),
+                Err(reason) => drop(self.give_up(lease, role, &reason).await),
             }
         }
     }
@@ -199,10 +196,10 @@ impl Executor {
     }
 
     /// Ends a container that can't be talked to; returns what is to be said about it.
-    async fn give_up(&self, lease: &Lease, reason: &str) -> String {
+    async fn give_up(&self, lease: &Lease, role: Role, reason: &str) -> String {
         let record = lease.record();
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(300).collect();
-        let Some(container) = &record.container else { return reason };
+        let Some(container) = record.in_role(role) else { return reason };
         if lease.ended.is_cancelled() {
             return lease.reason();
         }
@@ -220,6 +217,26 @@ impl Executor {
         }
         clear(lease);
         message
+    }
+}
+
+/// A stage with a container's user and environment, and nothing to run yet.
+pub(super) fn stage_as(container: &Container, record: &Record) -> Stage {
+    let mut environment = container.environment.clone();
+    environment.push(("HOSTNAME".to_owned(), format!("windlass-job-{}", record.job.id)));
+    // As podman sets it: some programs look whether they are in a container.
+    environment.push(("container".to_owned(), "podman".to_owned()));
+    environment.extend(record.settings.environment.clone());
+    Stage {
+        user: container.user.clone(),
+        entrypoint: Vec::new(),
+        environment,
+        command: Vec::new(),
+        groups: container.groups.clone(),
+        files: Vec::new(),
+        umask: container.umask,
+        path: container.path.clone(),
+        grace_ms: u64::try_from(record.settings.grace.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -57,11 +57,8 @@ impl Executor {
         let mut warnings = Vec::new();
         for profile in self.settings.profiles.values() {
             let job = &profile.job;
-            for (limit, set) in [
-                (Limit::Memory, job.resources.memory.is_some()),
-                (Limit::Cpus, job.resources.cpus.is_some()),
-                (Limit::Pids, job.resources.pids.is_some()),
-            ] {
+            for (limit, _) in Limit::ALL {
+                let set = limit.is_set(&job.resources) || limit.is_set(&job.services.resources);
                 if set && let Err(reason) = self.limits.check(limit) {
                     warnings.push(reason);
                 }

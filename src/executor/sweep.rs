@@ -69,24 +69,25 @@ impl Executor {
 
     /// Which of these no lease uses. The leases are looked at after podman was asked: one is on record before what it has.
     fn unused(&self, found: Vec<Found>, only: Option<&str>, containers: bool) -> Vec<String> {
-        let mut current: HashMap<String, Option<String>> = HashMap::new();
+        let mut current: HashMap<String, Vec<String>> = HashMap::new();
         for lease in self.all_leases() {
             let record = lease.record();
-            current.insert(record.id.short().to_owned(), record.container.map(|container| container.name));
+            current.insert(record.id.short().to_owned(), record.container_names());
         }
         found.into_iter().filter(|found| is_unused(found, only, containers, &current)).map(|found| found.name).collect()
     }
 }
 
-/// `current`: the leases that live, with the name of their container.
-fn is_unused(found: &Found, only: Option<&str>, containers: bool, current: &HashMap<String, Option<String>>) -> bool {
+/// `current`: the leases that live, with the names of their containers.
+fn is_unused(found: &Found, only: Option<&str>, containers: bool, current: &HashMap<String, Vec<String>>) -> bool {
     match (only, current.get(&found.lease)) {
         // This lease ends: whatever it has goes.
         (Some(only), _) => found.lease == only,
         (None, None) => true,
-        // Its container of an earlier attempt.
-        (None, Some(Some(name))) => containers && *name != found.name,
-        (None, Some(None)) => false,
+        // Being made.
+        (None, Some(names)) if names.is_empty() => false,
+        // A container of an earlier attempt.
+        (None, Some(names)) => containers && !names.contains(&found.name),
     }
 }
 
@@ -100,7 +101,10 @@ mod tests {
 
     #[test]
     fn what_a_lease_uses_stays() {
-        let current = HashMap::from([("A".to_owned(), Some("a-job-2".to_owned())), ("B".to_owned(), None)]);
+        let current = HashMap::from([
+            ("A".to_owned(), vec!["a-helper".to_owned(), "a-job-2".to_owned()]),
+            ("B".to_owned(), vec![]),
+        ]);
         let unused = |name, lease| is_unused(&found(name, lease), None, true, &current);
         assert!(!unused("a-job-2", "A"));
         assert!(unused("a-job", "A"), "of an earlier attempt");

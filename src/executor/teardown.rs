@@ -50,10 +50,20 @@ impl Executor {
         let _gate = lease.gate.lock().await;
         let record = lease.record();
         let mut errors = Vec::new();
-        if let Some(container) = &record.container
-            && let Err(error) = self.podman.remove_container(&container.name).await
+        let containers = record.container_names();
+        if !containers.is_empty()
+            && let Err(error) = self.podman.remove_containers(&containers).await
         {
             errors.push(error.to_string());
+        }
+        if let Some(network) = &record.network {
+            errors.extend(self.podman.remove_network(network).await.err().map(|error| error.to_string()));
+        }
+        for secret in record.services.iter().flat_map(|service| &service.secrets) {
+            errors.extend(self.podman.remove_secret(secret).await.err().map(|error| error.to_string()));
+        }
+        if record.work_dir {
+            errors.extend(self.remove_work_dir(&record).await.err().map(|error| format!("{error:#}")));
         }
         if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {
             // A container of an earlier attempt has a name of its own, and one adopted in the making is not on record.

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::connection::{Connection, Role};
 use super::stage::Running;
-use super::{shell, uninterrupted, users};
+use super::{environment, shell, uninterrupted, users};
 use crate::protocol::daemon::FailureClass;
 use crate::protocol::init::{Exited, Reply, Request};
 
@@ -203,10 +203,11 @@ impl Engine {
                 connection.role = Role::Told(Box::new(stage));
                 true
             }
-            Request::Begin => {
+            Request::Begin { variables } => {
                 let pipes = connection.take_fds();
                 match std::mem::replace(&mut connection.role, Role::Idle) {
-                    Role::Told(stage) => {
+                    Role::Told(mut stage) => {
+                        stage.environment.extend(environment::of_job(variables, &stage.files));
                         connection.role = Role::Queued(stage, pipes);
                         true
                     }

@@ -4,8 +4,10 @@
 //! dumpable, opens every descriptor close-on-exec, and takes its orders only from connections to the listening socket that it
 //! inherited, whose path is on the host.
 
+mod connect;
 mod connection;
 mod engine;
+mod environment;
 mod pump;
 mod relay;
 mod shell;
@@ -31,7 +33,9 @@ const USAGE: &str =
     "windlass-init is PID 1 of the containers that Windlass makes. It is started by podman, never by hand:
   windlass-init serve   take stages from the listening socket that is descriptor 3
   windlass-init hold    keep the container alive, for stages that come by `podman exec`
-  windlass-init exec    run one stage that comes in frames on standard input (under `podman exec`)";
+  windlass-init exec    run one stage that comes in frames on standard input (under `podman exec`)
+  windlass-init connect ADDRESS:PORT[,ADDRESS:PORT...] ...
+                        print the numbers of the arguments, from 0, of which one address takes a connection";
 
 /// Runs the program with these arguments (without its name).
 ///
@@ -39,6 +43,7 @@ const USAGE: &str =
 /// When it was not started as PID 1 of a container, or not with what its mode needs.
 pub fn main(arguments: &[String]) -> Result<()> {
     let mode = match arguments {
+        [mode, addresses @ ..] if mode == "connect" && !addresses.is_empty() => return connect::run(addresses),
         [mode] => mode.as_str(),
         _ => bail!("{USAGE}"),
     };

@@ -55,7 +55,7 @@ fn relay_requests(engine: &UnixStream, output: &Output, copies: &Copies) -> Resu
         while let Some(frame) = decoder.next_frame()? {
             match frame.kind {
                 Kind::Message => match frame.message()? {
-                    Request::Begin => script = Some(begin(engine, output, copies)?),
+                    request @ Request::Begin { .. } => script = Some(begin(engine, &request, output, copies)?),
                     request => stream::send(engine, &request).context("pass a request on")?,
                 },
                 Kind::Stdin if frame.body.is_empty() => script = None,
@@ -76,11 +76,11 @@ fn relay_requests(engine: &UnixStream, output: &Output, copies: &Copies) -> Resu
 }
 
 /// Makes the pipes of a stage and lets it begin; what is sent to the result becomes its standard input.
-fn begin(engine: &UnixStream, output: &Output, copies: &Copies) -> Result<Sender<Vec<u8>>> {
+fn begin(engine: &UnixStream, request: &Request, output: &Output, copies: &Copies) -> Result<Sender<Vec<u8>>> {
     let (stdin, to_stdin) = io::pipe().context("make a pipe")?;
     let (from_stdout, stdout) = io::pipe().context("make a pipe")?;
     let (from_stderr, stderr) = io::pipe().context("make a pipe")?;
-    stream::send_with_fds(engine, &Request::Begin, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+    stream::send_with_fds(engine, request, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
         .context("begin the stage")?;
     let (sender, pieces) = channel();
     thread::spawn(move || feed(to_stdin, &pieces));

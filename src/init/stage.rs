@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Pid, Uid, fchown};
 
 use super::pump::{Pump, pipe};
 use super::usage::Snapshot;
-use super::{shell, users};
+use super::{environment, shell, users};
 use crate::protocol::daemon::FailureClass;
 use crate::protocol::init::{Exited, Stage};
 use crate::sys::process::{Identity, run_as};
@@ -63,8 +63,13 @@ impl Running {
             (FailureClass::System, format!("{count} of 3 pipes arrived in the container; {hint}"))
         })?;
         let job = |message| (FailureClass::Job, message);
-        let user = users::find(&stage.user).map_err(job)?;
-        let line = shell::command_line(&stage.entrypoint, Path::new("/")).map_err(job)?;
+        let mut user = users::find(&stage.user).map_err(job)?;
+        users::add_groups(&mut user.identity, &stage.groups).map_err(job)?;
+        let line = if stage.command.is_empty() {
+            shell::command_line(&stage.entrypoint, Path::new("/")).map_err(job)?
+        } else {
+            stage.command.clone()
+        };
         let failed = |error: std::io::Error| (FailureClass::System, format!("cannot make the stage's pipes: {error}"));
         let (child_stdin, to_stdin) = pipe().map_err(failed)?;
         let (from_stdout, child_stdout) = pipe().map_err(failed)?;
@@ -75,8 +80,11 @@ impl Running {
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).env_clear().env("PATH", DEFAULT_PATH).env("HOME", &user.home);
         command.envs(stage.environment.iter().map(|(key, value)| (key, value)));
+        if let Some(directory) = &stage.path {
+            command.env("PATH", environment::extended_path(&stage.environment, DEFAULT_PATH, directory));
+        }
         command.stdin(Stdio::from(child_stdin)).stdout(Stdio::from(child_stdout)).stderr(Stdio::from(child_stderr));
-        run_as(&mut command, &user.identity);
+        run_as(&mut command, &user.identity, stage.umask);
         let before = Snapshot::take();
         let child = command
             .spawn()
@@ -187,6 +195,7 @@ impl Running {
 /// A program that is missing or can't be run is the image's fault; a host without processes or memory is not.
 fn class_of(error: &std::io::Error) -> FailureClass {
     match error.raw_os_error() {
+        // Too long an environment (E2BIG) is the job's own doing.
         Some(nix::libc::EAGAIN | nix::libc::ENOMEM | nix::libc::EMFILE | nix::libc::ENFILE) => FailureClass::System,
         _ => FailureClass::Job,
     }

@@ -28,6 +28,24 @@ pub fn find(user: &str) -> Result<User, String> {
     resolve(user, &read(Path::new("/etc/passwd")), &read(Path::new("/etc/group")))
 }
 
+/// Adds groups, by number or by name in the container's /etc/group.
+///
+/// # Errors
+/// A message that names the group that the image lacks.
+pub fn add_groups(identity: &mut Identity, groups: &[String]) -> Result<(), String> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let known = read(Path::new("/etc/group"));
+    for group in groups {
+        let gid = find_group(group, &known)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 /// A file that is missing or no regular file is empty: numeric users need none.
 fn read(path: &Path) -> String {
     let mut text = Vec::new();

@@ -7,16 +7,45 @@ use serde::{Deserialize, Serialize};
 /// Longest reference that is accepted, in bytes.
 const LENGTH_MAX: usize = 1024;
 
+/// Where images without a registry are, as with Docker.
+const DEFAULT_REGISTRY: &str = "docker.io";
+
 /// An image reference by the grammar of distribution/reference; no option, path or transport can look like one.
+///
+/// It is judged, and given to podman, in its normal form: `alpine` is `docker.io/library/alpine:latest`, whatever this host's short names
+/// say. People read it as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ImageRef(String);
+pub struct ImageRef {
+    normal: String,
+    written: String,
+}
 
 impl ImageRef {
-    /// The reference as podman gets it.
+    /// The normal form, which podman gets.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.normal
+    }
+
+    /// Host, and port if any, of the registry.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        self.normal.split('/').next().unwrap_or_default()
+    }
+
+    /// The normal form without tag and digest.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let rest = self.normal.split('@').next().unwrap_or_default();
+        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+        rest[last..].find(':').map_or(rest, |colon| &rest[..last + colon])
+    }
+
+    /// The same image of the same repository by this digest.
+    #[must_use]
+    pub fn by_digest(&self, digest: &str) -> String {
+        format!("{}@{digest}", self.name())
     }
 }
 
@@ -34,7 +63,34 @@ impl TryFrom<String> for ImageRef {
                 "{shown:?} is no image reference; one looks like registry.example.com/group/name:tag, in lower case"
             ));
         }
-        Ok(Self(name.to_owned()))
+        Ok(Self { normal: normal(name), written: name.to_owned() })
+    }
+}
+
+/// The normal form of a reference (`ParseNormalizedNamed` of distribution/reference).
+fn normal(written: &str) -> String {
+    let (rest, digest) = match written.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (written, None),
+    };
+    let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, tag) = match rest[last..].split_once(':') {
+        Some((name, tag)) => (&rest[..last + name.len()], Some(tag)),
+        None => (rest, None),
+    };
+    let is_host = |first: &str| {
+        first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase())
+    };
+    let (host, path) = match path.split_once('/') {
+        Some((first, path)) if is_host(first) => (first.to_ascii_lowercase(), path.to_owned()),
+        _ => (DEFAULT_REGISTRY.to_owned(), path.to_owned()),
+    };
+    let host = if host == "index.docker.io" { DEFAULT_REGISTRY.to_owned() } else { host };
+    let path = if host == DEFAULT_REGISTRY && !path.contains('/') { format!("library/{path}") } else { path };
+    // With a digest the tag says nothing more.
+    match digest {
+        Some(digest) => format!("{host}/{path}@{digest}"),
+        None => format!("{host}/{path}:{}", tag.unwrap_or("latest")),
     }
 }
 
@@ -52,8 +108,8 @@ fn is_reference(text: &str) -> bool {
     let mut components = path.split('/');
     let first = components.next().unwrap_or_default();
     let alone = !path.contains('/');
-    // What podman takes for the name of a transport, with a path on this host behind it.
-    if alone && tag.is_some() && TRANSPORTS.contains(&first) {
+    // What looks like an image's id is one to podman, whatever name was meant.
+    if alone && first.len() == 64 && first.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return false;
     }
     (if alone { is_name(first) } else { is_host(first) || is_name(first) })
@@ -61,20 +117,6 @@ fn is_reference(text: &str) -> bool {
         && tag.is_none_or(is_tag)
         && digest.is_none_or(is_digest)
 }
-
-/// Transports of containers-transports(5).
-const TRANSPORTS: [&str; 10] = [
-    "containers-storage",
-    "dir",
-    "docker",
-    "docker-archive",
-    "docker-daemon",
-    "oci",
-    "oci-archive",
-    "ostree",
-    "sif",
-    "tarball",
-];
 
 /// Lower-case letters and digits, with separators between them.
 fn is_name(text: &str) -> bool {
@@ -107,13 +149,13 @@ fn is_digest(text: &str) -> bool {
 
 impl From<ImageRef> for String {
     fn from(image: ImageRef) -> Self {
-        image.0
+        image.written
     }
 }
 
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.written)
     }
 }
 
@@ -134,23 +176,37 @@ mod tests {
             "registry/dir:1",
             "dir",
         ] {
-            assert_eq!(ImageRef::try_from(name.to_owned()).expect(name).as_str(), name.trim());
+            assert_eq!(ImageRef::try_from(name.to_owned()).expect(name).to_string(), name.trim());
         }
     }
 
     #[test]
-    fn a_transport_of_podmans_is_no_image() {
-        for name in [
-            "dir:/etc",
-            "dir:x",
-            "oci:x:y",
-            "docker-archive:/etc/shadow",
-            "containers-storage:x",
-            "docker://alpine",
-            "oci-archive:a",
+    fn one_image_has_one_normal_form() {
+        let digest = format!("sha256:{}", "0123".repeat(16));
+        for (written, expected) in [
+            ("alpine", "docker.io/library/alpine:latest"),
+            ("docker.io/alpine:3", "docker.io/library/alpine:3"),
+            ("index.docker.io/library/alpine:3", "docker.io/library/alpine:3"),
+            ("group/x", "docker.io/group/x:latest"),
+            ("localhost/x:1", "localhost/x:1"),
+            ("R.Example.com:5000/g/x", "r.example.com:5000/g/x:latest"),
+            (&format!("r.example.com/x:1@{digest}"), &format!("r.example.com/x@{digest}")),
         ] {
+            let image = ImageRef::try_from(written.to_owned()).expect(written);
+            assert_eq!(image.as_str(), expected);
+        }
+        let image = ImageRef::try_from("R.example.com:5000/g/x:1".to_owned()).expect("valid");
+        assert_eq!((image.registry(), image.name()), ("r.example.com:5000", "r.example.com:5000/g/x"));
+        assert_eq!(image.by_digest("sha256:1"), "r.example.com:5000/g/x@sha256:1");
+    }
+
+    #[test]
+    fn a_transport_of_podmans_gets_nowhere() {
+        for name in ["dir:/etc", "oci:x:y", "docker-archive:/etc/shadow", "docker://alpine"] {
             assert!(ImageRef::try_from(name.to_owned()).is_err(), "{name:?}");
         }
+        let image = ImageRef::try_from("dir:x".to_owned()).expect("a name like any other");
+        assert_eq!(image.as_str(), "docker.io/library/dir:x");
     }
 
     #[test]
@@ -172,6 +228,7 @@ mod tests {
             "a//b",
             "a/",
             "a:",
+            &"0123456789abcdef".repeat(4),
             &long,
         ] {
             assert!(ImageRef::try_from(name.to_owned()).is_err(), "{name:?}");

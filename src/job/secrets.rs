@@ -52,6 +52,8 @@ pub struct Credential {
 pub struct VariableKinds {
     /// Names of variables of which some definition is not public.
     pub private: BTreeSet<String>,
+    /// Names of all other variables of the response.
+    pub public: BTreeSet<String>,
     /// Names of variables that become files in the job.
     pub files: BTreeSet<String>,
     /// Names of variables whose value contains no other variable.
@@ -119,10 +121,10 @@ impl Secrets {
             if variable.file {
                 variables.files.insert(variable.key.clone());
             }
-            if !variable.public {
-                variables.private.insert(variable.key);
-            }
+            let kind = if variable.public { &mut variables.public } else { &mut variables.private };
+            kind.insert(variable.key);
         }
+        variables.public = variables.public.difference(&variables.private).cloned().collect();
         for name in response.secrets.unwrap_or_default().into_keys() {
             variables.private.insert(name);
         }

@@ -2,8 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{LABEL, Labels, Podman, PodmanError};
-use crate::config::{ExecMode, Network};
+use super::network::{Place, arguments as network};
+use super::{LABEL, Labels, Podman, PodmanError, strings};
+use super::{isolation, limits};
+use crate::config::{ExecMode, Isolation, NetworkSettings, Resources};
 
 /// The ids that a container's ids stand for on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +39,45 @@ pub struct ContainerSpec {
     /// Its ids on the host.
     pub user_map: UserMap,
     /// Its network.
-    pub network: Network,
-    /// Memory limit in bytes.
-    pub memory: Option<u64>,
-    /// CPUs.
-    pub cpus: Option<f64>,
-    /// Processes and threads.
-    pub pids: Option<u32>,
+    pub network: NetworkSettings,
+    /// A place in a network of the job's own, instead.
+    pub place: Option<Place>,
+    /// Directories and files of the host.
+    pub mounts: Vec<Mount>,
+    /// Its limits, as far as this host can enforce them.
+    pub resources: Resources,
+    /// What separates it from the host.
+    pub isolation: Isolation,
+}
+
+/// A file or directory of the host in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// On the host; without `:`.
+    pub source: String,
+    /// In the container.
+    pub target: String,
+    /// Whether it can't be written there.
+    pub read_only: bool,
+}
+
+impl Mount {
+    fn argument(&self) -> String {
+        let mode = if self.read_only { "ro" } else { "rw" };
+        format!("{}:{}:{mode}", self.source, self.target)
+    }
+}
+
+/// The arguments for a map of ids.
+pub(super) fn user_map(map: UserMap) -> Vec<String> {
+    match map {
+        UserMap::Host => Vec::new(),
+        UserMap::NoMap => strings(["--userns", "nomap"]),
+        UserMap::Range { first, size } => {
+            let map = format!("0:{first}:{size}");
+            ["--uidmap", &map, "--gidmap", &map].map(str::to_owned).to_vec()
+        }
+    }
 }
 
 /// The arguments of `podman run`.
@@ -58,27 +92,17 @@ fn arguments(spec: &ContainerSpec, init: &str) -> Vec<String> {
     // Process 1 is root of its user namespace: only so can it end what a stage leaves behind. Stages run as the image's USER.
     add(&["--user", "0:0", "--entrypoint", &format!("[\"{}\"]", crate::init::PATH)]);
     add(&["--volume", &format!("{init}:{}:ro", crate::init::PATH)]);
-    match spec.user_map {
-        UserMap::Host => {}
-        UserMap::NoMap => add(&["--userns", "nomap"]),
-        UserMap::Range { first, size } => {
-            let map = format!("0:{first}:{size}");
-            add(&["--uidmap", &map, "--gidmap", &map]);
-        }
+    for mount in &spec.mounts {
+        add(&["--volume", &mount.argument()]);
     }
-    match spec.network {
-        Network::Private => {}
-        Network::Host => add(&["--network", "host"]),
-        Network::None => add(&["--network", "none"]),
-    }
-    if let Some(bytes) = spec.memory {
-        add(&["--memory", &format!("{bytes}b")]);
-    }
-    if let Some(cpus) = spec.cpus {
-        add(&["--cpus", &cpus.to_string()]);
-    }
-    if let Some(pids) = spec.pids {
-        add(&["--pids-limit", &pids.to_string()]);
+    let network = network(&spec.network, spec.place.as_ref());
+    for word in user_map(spec.user_map)
+        .iter()
+        .chain(&network)
+        .chain(&limits::arguments(&spec.resources))
+        .chain(&isolation::arguments(&spec.isolation))
+    {
+        add(&[word]);
     }
     let mode = match spec.exec {
         ExecMode::Init => {
@@ -110,6 +134,7 @@ impl Podman {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Network;
 
     fn spec() -> ContainerSpec {
         ContainerSpec {
@@ -119,10 +144,11 @@ mod tests {
             hostname: "runner".into(),
             exec: ExecMode::Init,
             user_map: UserMap::Range { first: 1_000_000, size: 65536 },
-            network: Network::Private,
-            memory: Some(64 << 20),
-            cpus: Some(1.5),
-            pids: Some(100),
+            network: NetworkSettings::default(),
+            place: None,
+            mounts: vec![Mount { source: "/x/b".into(), target: "/builds".into(), read_only: false }],
+            resources: Resources { memory: Some(64 << 20), cpus: Some(1.5), pids: Some(100), ..Resources::default() },
+            isolation: Isolation::default(),
         }
     }
 
@@ -134,6 +160,7 @@ mod tests {
             "--memory 67108864b --cpus 1.5 --pids-limit 100",
             "--label io.windlass.lease=0123",
             "--volume /x/init:/.windlass-init:ro",
+            "--volume /x/b:/builds:rw",
             "--preserve-fds 1",
         ] {
             assert!(line.contains(words), "{words} in {line}");
@@ -145,7 +172,12 @@ mod tests {
     #[test]
     fn a_container_for_podman_exec_gets_no_socket() {
         let line = arguments(
-            &ContainerSpec { exec: ExecMode::Podman, user_map: UserMap::NoMap, network: Network::None, ..spec() },
+            &ContainerSpec {
+                exec: ExecMode::Podman,
+                user_map: UserMap::NoMap,
+                network: NetworkSettings { mode: Network::None, ..NetworkSettings::default() },
+                ..spec()
+            },
             "/x/init",
         )
         .join(" ");

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
+use crate::config::Resources;
+
 /// A limit that needs a cgroup controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -13,7 +15,18 @@ pub enum Limit {
     Cpus,
     /// `pids`
     Pids,
+    /// `cpuset`
+    Cpuset,
+    /// `cpu_weight`
+    CpuWeight,
+    /// `io_weight`
+    IoWeight,
+    /// `memory_swap`
+    MemorySwap,
 }
+
+/// Takes a limit out of a container's.
+pub type Unset = fn(&mut Resources);
 
 impl Limit {
     /// Its key in the configuration.
@@ -23,14 +36,45 @@ impl Limit {
             Self::Memory => "memory",
             Self::Cpus => "cpus",
             Self::Pids => "pids",
+            Self::Cpuset => "cpuset",
+            Self::CpuWeight => "cpu_weight",
+            Self::IoWeight => "io_weight",
+            Self::MemorySwap => "memory_swap",
+        }
+    }
+
+    /// All of them, each with what takes it out of a container's limits.
+    pub const ALL: [(Self, Unset); 7] = [
+        (Self::Memory, |limits| limits.memory = None),
+        (Self::MemorySwap, |limits| limits.memory_swap = None),
+        (Self::Cpus, |limits| limits.cpus = None),
+        (Self::CpuWeight, |limits| limits.cpu_weight = None),
+        (Self::Cpuset, |limits| limits.cpuset = None),
+        (Self::Pids, |limits| limits.pids = None),
+        (Self::IoWeight, |limits| limits.io_weight = None),
+    ];
+
+    /// Whether these limits have it.
+    #[must_use]
+    pub fn is_set(self, limits: &Resources) -> bool {
+        match self {
+            Self::Memory => limits.memory.is_some(),
+            Self::MemorySwap => limits.memory_swap.is_some(),
+            Self::Cpus => limits.cpus.is_some(),
+            Self::CpuWeight => limits.cpu_weight.is_some(),
+            Self::Cpuset => limits.cpuset.is_some(),
+            Self::Pids => limits.pids.is_some(),
+            Self::IoWeight => limits.io_weight.is_some(),
         }
     }
 
     fn controller(self) -> &'static str {
         match self {
-            Self::Memory => "memory",
-            Self::Cpus => "cpu",
+            Self::Memory | Self::MemorySwap => "memory",
+            Self::Cpus | Self::CpuWeight => "cpu",
             Self::Pids => "pids",
+            Self::Cpuset => "cpuset",
+            Self::IoWeight => "io",
         }
     }
 }
@@ -79,8 +123,10 @@ impl Limits {
                 reason: "rootless podman has no limits on cgroup v1; boot with cgroup v2".to_owned(),
             };
         }
-        let known = ["memory", "cpu", "pids"];
-        let controllers = known.into_iter().filter(|name| root.join(name).is_dir()).map(str::to_owned).collect();
+        // Its name there is another.
+        let known = [("memory", "memory"), ("cpu", "cpu"), ("pids", "pids"), ("cpuset", "cpuset"), ("blkio", "io")];
+        let there = known.into_iter().filter(|(directory, _)| root.join(directory).is_dir());
+        let controllers = there.map(|(_, name)| name.to_owned()).collect();
         Self { controllers, reason: "this cgroup v1 controller is not mounted".to_owned() }
     }
 

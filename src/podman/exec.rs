@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::process::Child;
@@ -21,6 +22,25 @@ impl Podman {
         let mut command = self.command(&arguments);
         command.stdin(Stdio::from(input)).stdout(Stdio::from(OwnedFd::from(socket))).stderr(Stdio::null());
         command.spawn().context("start podman exec")
+    }
+
+    /// Runs a command as root in a container; returns its exit code, and what it printed.
+    ///
+    /// # Errors
+    /// podman's words, when it could not run the command.
+    pub async fn exec_command(
+        &self,
+        container: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<(Option<i32>, String), PodmanError> {
+        let arguments = [&strings(["exec", "--user", "0:0"])[..], &[container.to_owned()], command].concat();
+        match self.call_with(&arguments, limit, None).await {
+            Ok(text) => Ok((Some(0), text)),
+            // 125 is podman's own failure.
+            Err(PodmanError { code: Some(code), message, .. }) if code != 125 => Ok((Some(code), message)),
+            Err(error) => Err(error),
+        }
     }
 
     /// How many processes a container has.

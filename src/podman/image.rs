@@ -1,5 +1,7 @@
 //! `podman image inspect`: what an image says about itself.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::{Podman, PodmanError, strings};
@@ -18,6 +20,59 @@ pub struct Image {
     pub user: String,
     /// ENV.
     pub environment: Vec<(String, String)>,
+    /// EXPOSEd TCP ports, ascending.
+    pub ports: Vec<u16>,
+    /// Whether it has a HEALTHCHECK.
+    pub healthcheck: bool,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Under which names and digests registries have it.
+    pub repo_digests: Vec<String>,
+    /// Operating system and architecture, in Go's words.
+    pub architecture: String,
+}
+
+impl Image {
+    /// Its digest in the registry of this reference; none when it did not come from there.
+    #[must_use]
+    pub fn registry_digest(&self, reference: &ImageRef) -> Option<&str> {
+        if reference.registry() == "localhost" {
+            return None;
+        }
+        self.repo_digests.iter().find_map(|known| known.strip_prefix(reference.name())?.strip_prefix('@'))
+    }
+
+    /// Its platform, for people.
+    #[must_use]
+    pub fn platform(&self) -> &str {
+        &self.architecture
+    }
+
+    /// Whether it is what was asked for.
+    #[must_use]
+    pub fn fits(&self, platform: Option<&str>) -> bool {
+        let Some(platform) = platform else { return true };
+        // `linux/arm64/v8`: variants of one architecture run each other's programs often enough.
+        platform.split('/').nth(1).unwrap_or(platform) == self.architecture
+    }
+
+    /// Whether this host runs its programs, itself or by an emulator.
+    #[must_use]
+    pub fn runs_here(&self) -> bool {
+        let (emulator, here) = match self.architecture.as_str() {
+            "amd64" => ("x86_64", "x86_64"),
+            "arm64" => ("aarch64", "aarch64"),
+            "386" => ("i386", "x86_64"),
+            "arm" => ("arm", "aarch64"),
+            "ppc64le" => ("ppc64le", "powerpc64"),
+            "s390x" => ("s390x", "s390x"),
+            "riscv64" => ("riscv64", "riscv64"),
+            // Images made by hand often say nothing.
+            _ => return true,
+        };
+        std::env::consts::ARCH == here
+            || std::path::Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{emulator}")).exists()
+    }
 }
 
 #[derive(Deserialize)]
@@ -28,6 +83,21 @@ struct Inspected {
     digest: Option<String>,
     #[serde(default)]
     config: Option<Config>,
+    #[serde(default)]
+    healthcheck: Option<Healthcheck>,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    architecture: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Healthcheck {
+    #[serde(default)]
+    test: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -36,6 +106,7 @@ struct Config {
     entrypoint: Option<Vec<String>>,
     user: Option<String>,
     env: Option<Vec<String>>,
+    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 fn parse(text: &str) -> Result<Image, String> {
@@ -43,9 +114,20 @@ fn parse(text: &str) -> Result<Image, String> {
     let image = list.into_iter().next().ok_or("an empty answer")?;
     let config = image.config.unwrap_or_default();
     let pairs = config.env.unwrap_or_default();
+    let exposed = config.exposed_ports.unwrap_or_default();
+    // `80` is TCP too; a range (`80-90/tcp`) is written out by whoever builds the image.
+    let mut ports: Vec<u16> =
+        exposed.keys().filter_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok()).collect();
+    ports.sort_unstable();
+    let test = image.healthcheck.and_then(|check| check.test).unwrap_or_default();
     Ok(Image {
         id: image.id,
         digest: image.digest.filter(|digest| !digest.is_empty()),
+        ports,
+        healthcheck: test.first().is_some_and(|word| word != "NONE"),
+        size: image.size,
+        repo_digests: image.repo_digests.unwrap_or_default(),
+        architecture: image.architecture,
         entrypoint: config.entrypoint.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         environment: pairs
@@ -62,7 +144,8 @@ impl Podman {
     /// # Errors
     /// podman's words, unless they are that there is no such image.
     pub async fn image(&self, name: &ImageRef) -> Result<Option<Image>, PodmanError> {
-        let arguments = [&strings(["image", "inspect", "--format", "json", "--"])[..], &[name.to_string()]].concat();
+        let arguments =
+            [&strings(["image", "inspect", "--format", "json", "--"])[..], &[name.as_str().to_owned()]].concat();
         match self.call(&arguments).await {
             Ok(text) => parse(&text).map(Some).map_err(|message| PodmanError {
                 operation: "image inspect".to_owned(),
@@ -72,8 +155,6 @@ impl Podman {
             Err(error) if error.message.contains("no such image") || error.message.contains("image not known") => {
                 Ok(None)
             }
-            // podman looks a bare name up among the registries to search before it says that there is none.
-            Err(error) if error.message.contains("short-name") => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -94,12 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn ports_and_healthcheck_are_read() {
+        let image = parse(r#"[{"Id":"abc","Config":{"ExposedPorts":{"5432/tcp":{},"53/udp":{},"80":{}}},"Healthcheck":{"Test":["CMD","x"]}}]"#).expect("valid");
+        assert_eq!((image.ports, image.healthcheck), (vec![80, 5432], true));
+        assert!(!parse(r#"[{"Id":"abc","Healthcheck":{"Test":["NONE"]}}]"#).expect("valid").healthcheck);
+    }
+
+    #[test]
     fn an_image_without_configuration_is_one() {
         let image = parse(r#"[{"Id":"abc","Config":{"Env":null}}]"#).expect("valid");
-        assert_eq!(
-            image,
-            Image { id: "abc".into(), digest: None, entrypoint: vec![], user: String::new(), environment: vec![] }
-        );
+        assert_eq!((image.id.as_str(), image.digest, image.entrypoint.len()), ("abc", None, 0));
         assert!(parse("[]").is_err());
     }
 }

@@ -46,18 +46,19 @@ pub struct Found {
     pub running: bool,
 }
 
-/// The name of a lease's container: with it, and with the label, a container is known as ours.
+/// The name of what a lease has with podman: with it, and with the label, a container is known as ours.
 #[must_use]
-pub fn container_name(lease: &str, attempt: u32) -> String {
+pub fn name_of(lease: &str, what: &str, attempt: u32) -> String {
     let suffix = if attempt > 1 { format!("-{attempt}") } else { String::new() };
-    format!("windlass-{lease}-job{suffix}")
+    format!("windlass-{lease}-{what}{suffix}")
 }
 
 /// The lease of a container with this name; none if it is not ours. A label alone proves nothing: containers inherit those of
 /// their image, which anybody may have built.
 fn lease_of(name: &str) -> Option<&str> {
     let (lease, rest) = name.strip_prefix("windlass-")?.split_once('-')?;
-    let ours = lease.len() == 12 && lease.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest.starts_with("job");
+    let what = ["job", "helper", "service"].iter().any(|what| rest.starts_with(what));
+    let ours = lease.len() == 12 && lease.bytes().all(|byte| byte.is_ascii_hexdigit()) && what;
     ours.then_some(lease)
 }
 
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_container_is_ours_by_its_name_too() {
-        let (first, second) = (container_name("0123456789ab", 1), container_name("0123456789ab", 2));
+        let (first, second) = (name_of("0123456789ab", "job", 1), name_of("0123456789ab", "helper", 2));
         let text = format!(
             "{first} running\n{second} exited\nweb running\nwindlass-x-job running\nwindlass-0123456789ab-web running\n"
         );

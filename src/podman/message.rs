@@ -21,86 +21,131 @@ pub fn said(stderr: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(LENGTH_MAX).collect()
 }
 
-/// A failure in words, and whose it is.
+/// What kind of failure a failed pull is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullFailure {
+    /// The registry refuses these logins.
+    Denied,
+    /// There is no such image.
+    Missing,
+    /// Nothing that could be pulled was named.
+    Invalid,
+    /// The registry wants fewer requests.
+    Limited,
+    /// The registry can't be reached, or fails itself: later it may work.
+    Unreachable,
+    /// Anything of this host's own.
+    Host,
+}
+
+impl PullFailure {
+    /// What a registry, or the way to it, said.
+    fn of(said: &str) -> Self {
+        let said = said.to_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        if has(&["toomanyrequests", "too many requests", "rate limit"]) {
+            Self::Limited
+        } else if has(&[
+            "unauthorized",
+            "authentication required",
+            "access to the resource is denied",
+            "denied:",
+            "403 (forbidden)",
+            "invalid username/password",
+            "is blocked in",
+        ]) {
+            Self::Denied
+        } else if has(&[
+            "manifest unknown",
+            "name unknown",
+            "repository not found",
+            "404 (not found)",
+            "not found: manifest",
+            "requested image's manifest",
+            "no image found in manifest list for architecture",
+            "no image found in image index for architecture",
+        ]) {
+            Self::Missing
+        } else if has(&["short-name", "unqualified-search", "invalid reference format", "parsing reference"]) {
+            Self::Invalid
+        } else if has(&["x509", "certificate", "tls:", "http response to https", "no space left on device"]) {
+            Self::Host
+        } else if has(&[
+            "connection refused",
+            "no such host",
+            "i/o timeout",
+            "network is unreachable",
+            "no route to host",
+            "connection reset",
+            "broken pipe",
+            "eof",
+            "500 (internal server error)",
+            "502 (bad gateway)",
+            "503 (service unavailable)",
+            "504 (gateway timeout",
+            "received unexpected http status: 5",
+        ]) {
+            Self::Unreachable
+        } else {
+            Self::Host
+        }
+    }
+
+    /// Whose failure it is. Trying again is no use when the registry has understood and refused.
+    #[must_use]
+    pub fn class(self) -> FailureClass {
+        match self {
+            Self::Denied | Self::Missing | Self::Invalid => FailureClass::Job,
+            Self::Limited | Self::Unreachable | Self::Host => FailureClass::System,
+        }
+    }
+}
+
+/// A failure in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
-    /// Whose failure it is.
-    pub class: FailureClass,
+    /// What kind it is.
+    pub kind: PullFailure,
     /// For the job log.
     pub message: String,
 }
 
-/// What a failed pull means. Trying again is no use when the registry has understood and refused.
+/// What a failed pull means.
 #[must_use]
 pub fn explain_pull(image: &ImageRef, error: &PodmanError) -> Explained {
     let said = &error.message;
-    let has = |words: &[&str]| words.iter().any(|word| said.to_lowercase().contains(word));
+    let kind = PullFailure::of(said);
     let registry = said.rsplit_once(": ").map_or(said.as_str(), |(_, words)| words);
-    let (class, message) = if has(&["toomanyrequests", "too many requests", "rate limit"]) {
-        (
-            FailureClass::System,
-            format!(
-                "the registry's pull limit was met for image {image}. Later, with credentials, or from a mirror it will work. The registry: {said}"
-            ),
-        )
-    } else if has(&[
-        "unauthorized",
-        "authentication required",
-        "access to the resource is denied",
-        "denied:",
-        "403 (forbidden)",
-        "invalid username/password",
-    ]) {
-        (
-            FailureClass::Job,
-            format!(
-                "the registry does not let this job pull image {image} ({registry}). Check its name, and the credentials for it. podman: {said}"
-            ),
-        )
-    } else if has(&[
-        "manifest unknown",
-        "name unknown",
-        "repository not found",
-        "404 (not found)",
-        "not found: manifest",
-        "requested image's manifest",
-    ]) {
-        (
-            FailureClass::Job,
-            format!("image {image} does not exist ({registry}). Check its name and tag. podman: {said}"),
-        )
-    } else if has(&["short-name", "unqualified-search"]) {
-        (
-            FailureClass::Job,
-            format!(
-                "image {image} names no registry, and this host searches none. Write it whole, for example docker.io/library/{image}. podman: {said}"
-            ),
-        )
-    } else if has(&["invalid reference format", "parsing reference"]) {
-        (FailureClass::Job, format!("{image} is no image reference. podman: {said}"))
-    } else if has(&[
-        "connection refused",
-        "no such host",
-        "i/o timeout",
-        "network is unreachable",
-        "no route to host",
-        "connection reset",
-        "eof",
-    ]) {
-        (FailureClass::System, format!("the registry of image {image} can't be reached from this host. podman: {said}"))
-    } else if has(&["x509", "certificate", "tls:", "http response to https"]) {
-        (
-            FailureClass::System,
-            format!(
-                "this host does not trust the registry of image {image}; see containers-registries.conf(5) and containers-certs.d(5). podman: {said}"
-            ),
-        )
-    } else if has(&["no space left on device"]) {
-        (FailureClass::System, format!("this host's disk is full: image {image} could not be stored. podman: {said}"))
-    } else {
-        (FailureClass::System, format!("image {image} could not be pulled. podman: {said}"))
+    let has = |words: &[&str]| words.iter().any(|word| said.to_lowercase().contains(word));
+    let message = match kind {
+        PullFailure::Limited => format!(
+            "the registry's pull limit was met for image {image}. Later, with credentials, or from a mirror it will work. The registry: {said}"
+        ),
+        PullFailure::Denied if has(&["is blocked in"]) => {
+            format!("this host's registries.conf blocks the registry of image {image}. podman: {said}")
+        }
+        PullFailure::Denied => format!(
+            "the registry does not let this job pull image {image} ({registry}). Check its name, and the credentials for it. podman: {said}"
+        ),
+        PullFailure::Missing if has(&["for architecture"]) => {
+            format!("image {image} is not there for the platform asked for ({registry}). podman: {said}")
+        }
+        PullFailure::Missing => {
+            format!("image {image} does not exist ({registry}). Check its name and tag. podman: {said}")
+        }
+        PullFailure::Invalid => format!("{image} is no image reference. podman: {said}"),
+        PullFailure::Unreachable => {
+            format!("the registry of image {image} can't be reached from this host, or fails. podman: {said}")
+        }
+        PullFailure::Host if has(&["no space left on device"]) => {
+            format!("this host's disk is full: image {image} could not be stored. podman: {said}")
+        }
+        PullFailure::Host if has(&["x509", "certificate", "tls:", "http response to https"]) => format!(
+            "this host does not trust the registry of image {image}; see containers-registries.conf(5) and containers-certs.d(5). podman: {said}"
+        ),
+        PullFailure::Host => format!("image {image} could not be pulled. podman: {said}"),
     };
-    Explained { class, message }
+    Explained { kind, message }
 }
 
 #[cfg(test)]
@@ -132,8 +177,8 @@ mod tests {
             "short-name \"x\" did not resolve to an alias and no unqualified-search registries are defined",
         ];
         for case in cases {
-            let Explained { class, message } = explained(case);
-            assert_eq!(class, FailureClass::Job, "{case}");
+            let Explained { kind, message } = explained(case);
+            assert_eq!(kind.class(), FailureClass::Job, "{case}");
             assert!(message.contains("r.example.com/g/x:1") && message.contains(case), "{message}");
         }
     }
@@ -148,7 +193,7 @@ mod tests {
             "writing blob: storing blob to file: no space left on device",
         ];
         for case in cases {
-            assert_eq!(explained(case).class, FailureClass::System, "{case}");
+            assert_eq!(explained(case).kind.class(), FailureClass::System, "{case}");
         }
     }
 }

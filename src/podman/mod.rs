@@ -6,11 +6,17 @@ mod container;
 mod controllers;
 mod exec;
 mod image;
+mod isolation;
+mod limits;
 mod list;
+mod load;
 mod message;
+mod network;
 mod process;
 mod pull;
 mod remove;
+mod service;
+mod unshare;
 
 use std::ffi::OsString;
 use std::io;
@@ -21,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use thiserror::Error;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -29,12 +36,14 @@ use crate::config::PodmanSettings;
 use crate::sys::process::inherit_as;
 use process::{End, supervise};
 
-pub use container::{ContainerSpec, UserMap};
+pub use container::{ContainerSpec, Mount, UserMap};
 pub use controllers::{Limit, Limits};
 pub use image::Image;
-pub use list::{Found, Labels, container_name};
-pub use message::{Explained, explain_pull};
-pub use pull::Pulls;
+pub use list::{Found, Labels, name_of};
+pub use message::{Explained, PullFailure, explain_pull};
+pub use network::{JobNetwork, Place};
+pub use pull::{Pull, PullOptions, Pulls};
+pub use service::{SecretVariable, ServiceSpec, ServiceState};
 
 /// podman processes at once. Each is some ten megabytes and half a core while it lives.
 const CALLS_MAX: usize = 8;
@@ -118,34 +127,56 @@ impl Podman {
         let never = CancellationToken::new();
         // Waiting for a turn is not podman's time.
         let turn = Arc::clone(&self.calls).acquire_owned().await;
-        self.run(arguments, limit, inherited, turn.ok(), never).await
+        self.run(arguments, limit, Io { inherited, ..Io::default() }, turn.ok(), never).await
+    }
+
+    /// As [`Podman::call`], with this on standard input.
+    async fn call_with_input(&self, arguments: &[String], input: Vec<u8>) -> Result<String, PodmanError> {
+        let turn = Arc::clone(&self.calls).acquire_owned().await;
+        let never = CancellationToken::new();
+        self.run(arguments, self.settings.timeout, Io { input: Some(input), ..Io::default() }, turn.ok(), never).await
+    }
+
+    /// As [`Podman::call`], but what podman printed on stderr comes too.
+    async fn call_for_both(&self, arguments: &[String]) -> Result<String, PodmanError> {
+        let turn = Arc::clone(&self.calls).acquire_owned().await;
+        let never = CancellationToken::new();
+        self.run(arguments, self.settings.timeout, Io { both: true, ..Io::default() }, turn.ok(), never).await
     }
 
     /// As [`Podman::call`], for a pull, which ends early when `stop` comes.
     async fn call_for_pull(&self, arguments: &[String], stop: CancellationToken) -> Result<String, PodmanError> {
         let turn = Arc::clone(&self.pulls).acquire_owned().await;
-        self.run(arguments, self.settings.pull_timeout, None, turn.ok(), stop).await
+        self.run(arguments, self.settings.pull_timeout, Io::default(), turn.ok(), stop).await
     }
 
     async fn run(
         &self,
         arguments: &[String],
         limit: Duration,
-        inherited: Option<&OwnedFd>,
+        io: Io<'_>,
         turn: Option<OwnedSemaphorePermit>,
         stop: CancellationToken,
     ) -> Result<String, PodmanError> {
         let operation = operation(arguments);
         let error = |message: String, code| PodmanError { operation: operation.clone(), message, code };
         let mut command = self.command(arguments);
-        if let Some(fd) = inherited {
+        if let Some(fd) = io.inherited {
             inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
         }
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
+        if io.input.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
             let command = self.settings.command.display();
             error(format!("cannot start {command}: {reason}; is podman installed? [podman] command says which"), None)
         })?;
+        let (both, input) = (io.both, io.input.zip(child.stdin.take()));
         let task = tokio::spawn(async move {
+            if let Some((bytes, mut stdin)) = input {
+                // A podman that reads nothing says why by itself. What is written here is shorter than a pipe holds.
+                let _ = stdin.write_all(&bytes).await;
+            }
             let end = supervise(child, limit, stop).await;
             drop(turn);
             end
@@ -153,7 +184,11 @@ impl Podman {
         match task.await.map_err(io::Error::other).and_then(|end| end) {
             Ok(End::Exited(status, stdout, stderr)) => {
                 tracing::debug!(operation, %status, "podman");
-                if status.success() { Ok(stdout) } else { Err(error(message::said(&stderr), status.code())) }
+                if status.success() {
+                    Ok(if both { stdout + &stderr } else { stdout })
+                } else {
+                    Err(error(message::said(&stderr), status.code()))
+                }
             }
             Ok(End::TimedOut) => Err(error(format!("no answer within {}", humantime::format_duration(limit)), None)),
             Ok(End::Stopped) => Err(error("nobody waits for it any more".to_owned(), None)),
@@ -180,12 +215,25 @@ impl Podman {
     }
 }
 
+/// What goes into a podman process and what is wanted of what comes out.
+#[derive(Debug, Default)]
+struct Io<'a> {
+    /// A descriptor that it inherits as number 3.
+    inherited: Option<&'a OwnedFd>,
+    /// Its standard input.
+    input: Option<Vec<u8>>,
+    /// Whether stderr is wanted too.
+    both: bool,
+}
+
 /// The words before the first option: what podman was asked to do.
 fn operation(arguments: &[String]) -> String {
     let words: Vec<&str> =
         arguments.iter().map(String::as_str).take(2).take_while(|word| !word.starts_with('-')).collect();
     match words.as_slice() {
-        [first @ ("image" | "network" | "volume" | "container"), second] => format!("{first} {second}"),
+        [first @ ("image" | "network" | "volume" | "container" | "secret" | "healthcheck"), second] => {
+            format!("{first} {second}")
+        }
         [first, ..] => (*first).to_owned(),
         [] => String::new(),
     }

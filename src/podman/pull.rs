@@ -1,16 +1,34 @@
 //! `podman pull`, one at a time for each image however many jobs ask for it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Podman, PodmanError, strings};
-use crate::job::ImageRef;
+
+/// What is pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pull {
+    /// The reference, in its normal form.
+    pub image: String,
+    /// The platform, where it is not the host's own.
+    pub platform: Option<String>,
+}
+
+/// How a pull is done.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// A file of registry logins.
+    pub auth: Option<PathBuf>,
+    /// A directory with certificates (`*.crt`) to trust.
+    pub certificates: Option<PathBuf>,
+}
 
 type Outcome = Option<Result<(), PodmanError>>;
-type Table = HashMap<ImageRef, Arc<watch::Sender<Outcome>>>;
+type Table = HashMap<Pull, Arc<watch::Sender<Outcome>>>;
 
 /// The pulls under way.
 #[derive(Debug, Clone, Default)]
@@ -23,66 +41,98 @@ impl Pulls {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pulls an image, or waits for the pull of it that is under way already. When nobody waits any more, the pull ends.
+    /// Pulls an image, or waits for the pull of it that is under way already; says whether it was this caller's own, with its
+    /// own logins. When nobody waits any more, the pull ends.
     ///
     /// # Errors
-    /// podman's words.
-    pub async fn pull(&self, podman: &Arc<Podman>, image: &ImageRef) -> Result<(), PodmanError> {
-        let mut outcome = self.join(podman, image);
+    /// podman's words, and whether they are about this caller's own pull.
+    pub async fn pull(
+        &self,
+        podman: &Arc<Podman>,
+        pull: &Pull,
+        options: &PullOptions,
+    ) -> (bool, Result<(), PodmanError>) {
+        let (mut outcome, own) = self.join(podman, pull, options);
         let given_up =
             || PodmanError { operation: "pull".to_owned(), message: "it was given up".to_owned(), code: None };
-        match outcome.wait_for(Option::is_some).await {
+        let result = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(given_up())),
             Err(_) => Err(given_up()),
-        }
+        };
+        (own, result)
     }
 
-    /// Joins the pull under way, or starts one.
-    fn join(&self, podman: &Arc<Podman>, image: &ImageRef) -> watch::Receiver<Outcome> {
+    /// Joins the pull under way, or starts one; true for the latter.
+    fn join(&self, podman: &Arc<Podman>, pull: &Pull, options: &PullOptions) -> (watch::Receiver<Outcome>, bool) {
         let mut running = self.running();
-        if let Some(outcome) = running.get(image) {
-            return outcome.subscribe();
+        if let Some(outcome) = running.get(pull) {
+            return (outcome.subscribe(), false);
         }
         let (sender, receiver) = watch::channel(None);
         let sender = Arc::new(sender);
-        running.insert(image.clone(), Arc::clone(&sender));
-        let (pulls, podman, image) = (self.clone(), Arc::clone(podman), image.clone());
+        running.insert(pull.clone(), Arc::clone(&sender));
+        let arguments = arguments(pull, options);
+        let (pulls, podman, wanted) = (self.clone(), Arc::clone(podman), pull.clone());
         tokio::spawn(async move {
             let stop = CancellationToken::new();
-            let arguments = [&strings(["pull", "--quiet", "--"])[..], &[image.to_string()]].concat();
             let mut pull = std::pin::pin!(podman.call_for_pull(&arguments, stop.clone()));
             let result = tokio::select! {
                 result = &mut pull => result,
-                () = pulls.abandoned(&image, &sender) => {
+                () = pulls.abandoned(&wanted, &sender) => {
                     stop.cancel();
                     pull.await
                 }
             };
-            pulls.forget(&image, &sender);
+            pulls.forget(&wanted, &sender);
             sender.send_replace(Some(result.map(drop)));
         });
-        receiver
+        (receiver, true)
     }
 
     /// Waits until nobody waits for a pull, and takes it out of the table, so that nobody joins it any more.
-    async fn abandoned(&self, image: &ImageRef, sender: &watch::Sender<Outcome>) {
+    async fn abandoned(&self, pull: &Pull, sender: &watch::Sender<Outcome>) {
         loop {
             sender.closed().await;
             let mut running = self.running();
             // Somebody may have joined in this moment.
             if sender.receiver_count() == 0 {
-                running.remove(image);
+                running.remove(pull);
                 return;
             }
         }
     }
 
-    fn forget(&self, image: &ImageRef, sender: &Arc<watch::Sender<Outcome>>) {
+    fn forget(&self, pull: &Pull, sender: &Arc<watch::Sender<Outcome>>) {
         let mut running = self.running();
-        if running.get(image).is_some_and(|current| Arc::ptr_eq(current, sender)) {
-            running.remove(image);
+        if running.get(pull).is_some_and(|current| Arc::ptr_eq(current, sender)) {
+            running.remove(pull);
         }
     }
+}
+
+impl Podman {
+    /// Pulls, whatever others pull meanwhile.
+    ///
+    /// # Errors
+    /// podman's words.
+    pub async fn pull(&self, pull: &Pull, options: &PullOptions) -> Result<(), PodmanError> {
+        self.call_for_pull(&arguments(pull, options), CancellationToken::new()).await.map(drop)
+    }
+}
+
+/// The arguments of `podman pull`.
+fn arguments(pull: &Pull, options: &PullOptions) -> Vec<String> {
+    let mut line = strings(["pull", "--quiet"]);
+    let mut add = |option: &str, value: Option<String>| {
+        if let Some(value) = value {
+            line.extend([option.to_owned(), value]);
+        }
+    };
+    add("--platform", pull.platform.clone());
+    add("--authfile", options.auth.as_ref().map(|path| path.display().to_string()));
+    add("--cert-dir", options.certificates.as_ref().map(|path| path.display().to_string()));
+    line.extend(["--".to_owned(), pull.image.clone()]);
+    line
 }
 
 #[cfg(test)]
@@ -112,8 +162,16 @@ mod tests {
         }))
     }
 
-    fn image() -> ImageRef {
-        ImageRef::try_from("alpine".to_owned()).expect("valid")
+    fn image() -> Pull {
+        Pull { image: "docker.io/library/alpine:latest".into(), platform: None }
+    }
+
+    #[test]
+    fn logins_go_by_a_file() {
+        let pull = Pull { platform: Some("linux/arm64".into()), ..image() };
+        let options = PullOptions { auth: Some("/x/auth.json".into()), certificates: Some("/x/certs".into()) };
+        let expected = "pull --quiet --platform linux/arm64 --authfile /x/auth.json --cert-dir /x/certs -- docker.io/library/alpine:latest";
+        assert_eq!(arguments(&pull, &options).join(" "), expected);
     }
 
     async fn until(path: std::path::PathBuf) {
@@ -129,13 +187,13 @@ mod tests {
         let jobs: Vec<_> = (0..20)
             .map(|_| {
                 let (podman, pulls) = (Arc::clone(&podman), pulls.clone());
-                tokio::spawn(async move { pulls.pull(&podman, &image()).await })
+                tokio::spawn(async move { pulls.pull(&podman, &image(), &PullOptions::default()).await })
             })
             .collect();
         until(directory.path().join("calls")).await;
         std::fs::write(directory.path().join("go"), "").expect("write");
         for job in jobs {
-            job.await.expect("task").expect("pulled");
+            job.await.expect("task").1.expect("pulled");
         }
         assert_eq!(std::fs::read_to_string(directory.path().join("calls")).expect("read"), "x\n");
     }
@@ -146,7 +204,8 @@ mod tests {
         let (podman, pulls) = (podman(directory.path()), Pulls::default());
         {
             let wanted = image();
-            let waiting = pulls.pull(&podman, &wanted);
+            let options = PullOptions::default();
+            let waiting = pulls.pull(&podman, &wanted, &options);
             tokio::select! { _ = waiting => panic!("it can't end yet"), () = until(directory.path().join("calls")) => {} }
         }
         until(directory.path().join("stopped")).await;

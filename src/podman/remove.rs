@@ -19,6 +19,29 @@ impl Podman {
         self.on(&["rm", "--force", "--ignore", "--volumes", "--time", "0"], container).await
     }
 
+    /// Removes containers, as [`Podman::remove_container`]; tries all of them.
+    ///
+    /// # Errors
+    /// podman's words.
+    pub async fn remove_containers(&self, containers: &[String]) -> Result<(), PodmanError> {
+        match containers {
+            [] => Ok(()),
+            [one] => self.remove_container(one).await,
+            all => {
+                let arguments = strings(["rm", "--force", "--ignore", "--volumes", "--time", "0"]);
+                self.call(&[&arguments[..], all].concat()).await.map(drop)
+            }
+        }
+    }
+
+    /// Removes a secret.
+    ///
+    /// # Errors
+    /// podman's words.
+    pub async fn remove_secret(&self, secret: &str) -> Result<(), PodmanError> {
+        self.on(&["secret", "rm"], secret).await
+    }
+
     /// Removes a network.
     ///
     /// # Errors
@@ -58,9 +81,15 @@ impl Podman {
         arguments.push(name.to_owned());
         match self.call(&arguments).await {
             Err(error)
-                if ["no such container", "no container with", "network not found", "no such volume"]
-                    .iter()
-                    .any(|gone| error.message.contains(gone)) =>
+                if [
+                    "no such container",
+                    "no container with",
+                    "network not found",
+                    "no such volume",
+                    "no such secret",
+                ]
+                .iter()
+                .any(|gone| error.message.contains(gone)) =>
             {
                 Ok(())
             }

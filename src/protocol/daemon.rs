@@ -45,6 +45,10 @@ pub enum Request {
         profile: Option<String>,
         /// The calling shim: it may ask again when the answer got lost, nobody else may.
         caller: ProcessId,
+        /// Whether frames of kind `JobResponse` and `Variables` follow. A descriptor of the runner's own program may
+        /// come with this request.
+        #[serde(default)]
+        inputs: bool,
     },
     /// Run a stage.
     Stage {

@@ -12,8 +12,10 @@ pub const HEAD: usize = 8;
 pub const MESSAGE_MAX: usize = 64 * 1024;
 /// Longest job response, in bytes; GitLab's are some ten kilobytes, with long scripts some hundred.
 pub const JOB_RESPONSE_MAX: usize = 8 * 1024 * 1024;
-/// Longest body of a message to an init, in bytes: a stage with the environment of a large image.
-pub const STAGE_MAX: usize = 2 * 1024 * 1024;
+/// Longest list of a job's variables, in bytes. The kernel lets a program's environment have 6 MiB at most.
+pub const VARIABLES_MAX: usize = 8 * 1024 * 1024;
+/// Longest body of a message to an init, in bytes: a stage with the job's variables.
+pub const STAGE_MAX: usize = VARIABLES_MAX;
 
 const MAGIC: [u8; 2] = *b"WL";
 
@@ -31,11 +33,13 @@ pub enum Kind {
     Stdout = 3,
     /// A piece of the stage's standard error.
     Stderr = 4,
+    /// The job's variables as gitlab-runner gives them to its executables: a JSON object of names and values.
+    Variables = 5,
 }
 
 impl Kind {
     fn parse(byte: u8) -> Option<Self> {
-        [Self::Message, Self::JobResponse, Self::Stdin, Self::Stdout, Self::Stderr]
+        [Self::Message, Self::JobResponse, Self::Stdin, Self::Stdout, Self::Stderr, Self::Variables]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

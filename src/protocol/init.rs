@@ -22,7 +22,11 @@ pub enum Request {
     /// What the stage of this connection is.
     Stage(Stage),
     /// Run it. Three descriptors are attached: stdin to read from, stdout and stderr to write to, all pipes.
-    Begin,
+    Begin {
+        /// The job's variables, for the stage's environment: an ENTRYPOINT reads them before the script sets them.
+        #[serde(default)]
+        variables: Vec<(String, String)>,
+    },
     /// End it: SIGTERM to every process, SIGKILL after the grace.
     Terminate,
     /// Answered with `Pong`.
@@ -32,14 +36,29 @@ pub enum Request {
 }
 
 /// What is to run, as whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// USER in the image's notation: empty, `name`, `uid`, either with `:group` or `:gid`.
     pub user: String,
     /// Runs before the shell, which it gets as arguments; empty for none.
     pub entrypoint: Vec<String>,
-    /// The whole environment (`KEY`, `value`), in order; later wins.
+    /// The environment (`KEY`, `value`), in order; later wins, and the variables of `Begin` win over all.
     pub environment: Vec<(String, String)>,
+    /// Runs instead of entrypoint and shell; empty for those.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Further groups, by name or number in the image.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Names of variables that are files: in the environment they are paths (`RUNNER_TEMP_PROJECT_DIR/NAME`), as in the script.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The umask; none: as it is.
+    #[serde(default)]
+    pub umask: Option<u32>,
+    /// A directory put behind the last of PATH.
+    #[serde(default)]
+    pub path: Option<String>,
     /// From SIGTERM to SIGKILL, in milliseconds.
     pub grace_ms: u64,
 }

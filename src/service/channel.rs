@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::protocol::daemon::{Reply, Request};
-use crate::protocol::frame::{Decoder, Frame, JOB_RESPONSE_MAX, Kind, MESSAGE_MAX, encode_message};
+use crate::protocol::frame::{Decoder, Frame, JOB_RESPONSE_MAX, Kind, MESSAGE_MAX, VARIABLES_MAX, encode_message};
 use crate::protocol::stream::invalid;
 use crate::sys::fds;
 
@@ -23,12 +23,14 @@ const REPLY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Channel {
     stream: UnixStream,
     decoder: Decoder,
+    /// The last descriptor that came.
+    fd: Option<OwnedFd>,
 }
 
 impl Channel {
     /// Takes a connection over.
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, decoder: Decoder::new(MESSAGE_MAX) }
+        Self { stream, decoder: Decoder::new(MESSAGE_MAX), fd: None }
     }
 
     /// The first request; slow and silent callers are cut off.
@@ -39,13 +41,27 @@ impl Channel {
 
     /// The job response behind a request.
     pub async fn job_response(&mut self) -> io::Result<Vec<u8>> {
-        self.decoder.set_max(JOB_RESPONSE_MAX);
-        let frame = within(REQUEST_WITHIN, self.frame(), "no whole job response").await?;
+        self.long(Kind::JobResponse, JOB_RESPONSE_MAX, "job response").await
+    }
+
+    /// The job's variables behind a request and its job response.
+    pub async fn variables(&mut self) -> io::Result<Vec<u8>> {
+        self.long(Kind::Variables, VARIABLES_MAX, "list of variables").await
+    }
+
+    async fn long(&mut self, kind: Kind, max: usize, what: &str) -> io::Result<Vec<u8>> {
+        self.decoder.set_max(max);
+        let frame = within(REQUEST_WITHIN, self.frame(), &format!("no whole {what}")).await?;
         self.decoder.set_max(MESSAGE_MAX);
-        if frame.kind != Kind::JobResponse {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a job response was expected"));
+        if frame.kind != kind {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a {what} was expected")));
         }
         Ok(frame.body)
+    }
+
+    /// The descriptor that came with what was read last.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.fd.take()
     }
 
     /// The next request, whenever it comes. Cancelling this loses nothing.
@@ -59,10 +75,15 @@ impl Channel {
             if let Some(frame) = self.decoder.next_frame().map_err(invalid)? {
                 return Ok(frame);
             }
-            match self.stream.read(&mut buffer).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.decoder.push(&buffer[..count]),
+            let stream = &self.stream;
+            let read = stream.async_io(Interest::READABLE, || fds::receive(stream.as_fd(), &mut buffer));
+            let (count, fds) = read.await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.decoder.push(&buffer[..count]);
+            // Of several only one is kept: no caller can make the daemon hold more.
+            self.fd = fds.into_iter().next().or(self.fd.take());
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
-use crate::executor::{Executor, Failure, JobLog, Lease, StageEnd};
+use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
 use crate::job::Job;
 use crate::protocol::daemon::{ProcessId, Reply, Request};
 
@@ -46,9 +46,10 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
             let leasing = executor.lease_for(profile.as_deref(), job, runner, directory, &log);
             config(channel, executor, shutdown, lines, leasing).await
         }
-        Request::Prepare { lease, profile, caller } => {
+        Request::Prepare { lease, profile, caller, inputs } => {
             let lease = executor.lease(&lease)?;
-            prepare(channel, executor, &lease, profile.as_deref(), caller).await
+            let inputs = if inputs { self::inputs(channel, lease.record().job.id).await? } else { Inputs::default() };
+            prepare(channel, executor, &lease, profile.as_deref(), caller, inputs).await
         }
         Request::Stage { lease, stage, attach } => {
             let lease = executor.lease(&lease)?;
@@ -89,6 +90,15 @@ async fn job(channel: &mut Channel) -> Result<Job, Failure> {
     let _place = JOB_RESPONSES.acquire().await;
     let bytes = channel.job_response().await.map_err(unreadable)?;
     Job::parse(&bytes).map_err(Failure::system)
+}
+
+/// What follows a `Prepare`.
+async fn inputs(channel: &mut Channel, job: i64) -> Result<Inputs, Failure> {
+    let program = channel.take_fd();
+    let _place = JOB_RESPONSES.acquire().await;
+    let response = channel.job_response().await.map_err(unreadable)?;
+    let variables = channel.variables().await.map_err(unreadable)?;
+    Inputs::parse(job, &response, &variables, program).map_err(Failure::system)
 }
 
 /// Works for a caller: passes lines for the job log on and says now and then that it is at it. None when the caller went away,
@@ -145,10 +155,11 @@ async fn prepare(
     lease: &Arc<Lease>,
     profile: Option<&str>,
     caller: ProcessId,
+    inputs: Inputs,
 ) -> Result<(), Failure> {
     let (log, lines) = unbounded_channel();
     let log = JobLog::new(log);
-    let preparing = executor.prepare(lease, profile, caller, &log);
+    let preparing = executor.prepare(lease, profile, caller, inputs, &log);
     let stop = async {
         lease.ended.cancelled().await;
         Err(ended(lease))

@@ -24,6 +24,15 @@ const SAY_SO: Duration = Duration::from_secs(2);
 /// A connection that was served this long is no sign of a daemon that can't start.
 const LASTING: Duration = Duration::from_secs(1);
 
+/// What is sent with a request.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// Frames behind it.
+    pub frames: Vec<(Kind, Vec<u8>)>,
+    /// A descriptor.
+    pub fd: Option<OwnedFd>,
+}
+
 /// A connection to the daemon.
 #[derive(Debug)]
 pub struct Link {
@@ -40,11 +49,12 @@ impl Link {
         Ok(Self { socket, decoder: Decoder::new(MESSAGE_MAX), fds: Vec::new() })
     }
 
-    /// Sends a request, and a job response behind it if it takes one.
-    pub fn send(&self, request: &Request, job_response: Option<&[u8]>) -> io::Result<()> {
-        stream::send(&self.socket, request)?;
-        if let Some(bytes) = job_response {
-            io::Write::write_all(&mut &self.socket, &encode(Kind::JobResponse, bytes))?;
+    /// Sends a request and what belongs to it.
+    pub fn send(&self, request: &Request, behind: &Attached) -> io::Result<()> {
+        let fds: Vec<_> = behind.fd.iter().map(AsFd::as_fd).collect();
+        stream::send_with_fds(&self.socket, request, &fds)?;
+        for (kind, bytes) in &behind.frames {
+            io::Write::write_all(&mut &self.socket, &encode(*kind, bytes))?;
         }
         Ok(())
     }
@@ -103,14 +113,13 @@ pub fn daemon_wait(socket: &Path) -> Duration {
 pub fn call(
     call: &Call,
     request: &Request,
-    job_response: Option<&[u8]>,
+    behind: &Attached,
     log: &mut dyn FnMut(&str),
 ) -> Result<(Reply, Link), Failure> {
     let wait = daemon_wait(&call.socket);
     let mut away = Away { since: Instant::now(), said: false };
     loop {
-        let outcome =
-            Link::connect(&call.socket).and_then(|link| ask(link, wait, request, job_response, &mut away, log));
+        let outcome = Link::connect(&call.socket).and_then(|link| ask(link, wait, request, behind, &mut away, log));
         let error = match outcome {
             Ok((Reply::Failed { class, message }, _)) => return Err(failed(class, message)),
             Ok(answer) => return Ok(answer),
@@ -156,7 +165,7 @@ fn ask(
     mut link: Link,
     wait: Duration,
     request: &Request,
-    job_response: Option<&[u8]>,
+    behind: &Attached,
     away: &mut Away,
     log: &mut dyn FnMut(&str),
 ) -> io::Result<(Reply, Link)> {
@@ -164,7 +173,7 @@ fn ask(
     // A daemon that works says so now and then.
     link.socket.set_read_timeout(Some(wait))?;
     // A daemon that refuses may close before it has read everything: its reason is waiting to be read all the same.
-    let sent = link.send(request, job_response);
+    let sent = link.send(request, behind);
     loop {
         match link.receive() {
             Ok(Reply::Log { text }) => log(&text),
@@ -213,22 +222,4 @@ pub fn exit_on_signals(code: u8) -> Result<(), Failure> {
             .map_err(|error| Failure::system("handle signals", error))?;
     }
     Ok(())
-}
-
-/// The job response that gitlab-runner wrote for this job, with a bound on its length.
-pub fn job_response() -> Result<Vec<u8>, Failure> {
-    use std::io::Read;
-    let path = std::env::var_os("JOB_RESPONSE_FILE").ok_or_else(|| {
-        Failure::System("JOB_RESPONSE_FILE is not set: gitlab-runner 14.1 or later sets it".to_owned())
-    })?;
-    let name = Path::new(&path).display();
-    let max = crate::protocol::frame::JOB_RESPONSE_MAX;
-    let mut bytes = Vec::new();
-    std::fs::File::open(&path)
-        .and_then(|file| file.take(max as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Failure::system(&format!("read the job response {name}"), error))?;
-    if bytes.len() > max {
-        return Err(Failure::System(format!("the job response {name} is longer than {max} bytes")));
-    }
-    Ok(bytes)
 }

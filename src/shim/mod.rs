@@ -7,6 +7,7 @@ mod arguments;
 mod cleanup;
 mod config;
 mod exit;
+mod inputs;
 mod link;
 mod prepare;
 mod run;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 
 use super::arguments::Call;
+use super::inputs;
+use super::link::Attached;
 use super::stage_loop::{Outcome, StageLoop};
 use super::{Failure, link, prepare};
 use crate::protocol::daemon::{FailureClass, Reply, Request};
@@ -19,14 +21,15 @@ pub fn run(call: &Call) -> Result<(), Failure> {
     let request = Request::Stage { lease: lease.clone(), stage: stage.clone(), attach: false };
     // Until the stage has begun there is nothing to end gently.
     let (reply, mut connection) =
-        interruptible(&signals, || link::call(call, &request, None, &mut |line| eprintln!("{line}")))?;
+        interruptible(&signals, || link::call(call, &request, &Attached::default(), &mut |line| eprintln!("{line}")))?;
     let (Reply::StageReady(ready), Some(init)) = (reply, connection.take_fd()) else {
         return Err(Failure::System(
             "the daemon's answer is not the one that was expected; are both of the same release?".to_owned(),
         ));
     };
     let attach = Request::Stage { lease, stage, attach: true };
-    match StageLoop::new(call, connection, init, &ready, signals, attach)?.run(file)? {
+    let variables = inputs::variables();
+    match StageLoop::new(call, connection, init, &ready, signals, attach)?.run(file, variables)? {
         Outcome::Exited { exited, terminated } => verdict(exited, terminated),
         Outcome::Refused(FailureClass::Job, message) => {
             Err(Failure::Job { message: format!("windlass: {message}"), code: 127 })

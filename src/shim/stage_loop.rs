@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Failure;
 use super::arguments::Call;
-use super::link::{Link, daemon_wait};
+use super::link::{Attached, Link, daemon_wait};
 use super::script::{Sink, feed};
 use crate::protocol::daemon::{FailureClass, Reply as DaemonReply, Request as DaemonRequest, StageReady};
 use crate::protocol::frame::{Decoder, Kind, MESSAGE_MAX, encode};
@@ -99,8 +99,8 @@ impl<'a> StageLoop<'a> {
     }
 
     /// Runs the stage with this script.
-    pub fn run(mut self, script: File) -> Result<Outcome, Failure> {
-        if let Err(error) = self.begin(script) {
+    pub fn run(mut self, script: File, variables: Vec<(String, String)>) -> Result<Outcome, Failure> {
+        if let Err(error) = self.begin(script, variables) {
             return Ok(self.lost(&format!("the container's init took no orders: {error}")));
         }
         loop {
@@ -132,19 +132,16 @@ impl<'a> StageLoop<'a> {
         }
     }
 
-    fn begin(&mut self, script: File) -> io::Result<()> {
+    fn begin(&mut self, script: File, variables: Vec<(String, String)>) -> io::Result<()> {
+        let begin = Request::Begin { variables };
         if self.pass_pipes {
             let stdin = feed(script)?;
             let stdout = Sink::new(io::stdout())?;
             let stderr = Sink::new(io::stderr())?;
-            stream::send_with_fds(
-                &self.init,
-                &Request::Begin,
-                &[stdin.as_fd(), stdout.pipe.as_fd(), stderr.pipe.as_fd()],
-            )?;
+            stream::send_with_fds(&self.init, &begin, &[stdin.as_fd(), stdout.pipe.as_fd(), stderr.pipe.as_fd()])?;
             self.sinks = vec![stdout, stderr];
         } else {
-            stream::send(&self.init, &Request::Begin)?;
+            stream::send(&self.init, &begin)?;
             let (mut init, mut script) = (&self.init, script);
             // The relay at the other end takes it all in before it passes it on: nothing can block for long.
             let mut piece = vec![0; MESSAGE_MAX];
@@ -286,7 +283,7 @@ impl<'a> StageLoop<'a> {
 
     fn reconnect(&self) -> Option<Link> {
         let link = Link::connect(&self.call.socket).ok()?;
-        link.send(&self.attach, None).ok()?;
+        link.send(&self.attach, &Attached::default()).ok()?;
         Some(link)
     }
 
@@ -302,10 +299,9 @@ impl<'a> StageLoop<'a> {
                 std::thread::sleep(LOOK);
                 continue;
             };
-            let told = daemon
-                .socket
-                .set_read_timeout(Some(wait))
-                .and_then(|()| daemon.send(&DaemonRequest::StageLost { reason: reason.to_owned() }, None));
+            let told = daemon.socket.set_read_timeout(Some(wait)).and_then(|()| {
+                daemon.send(&DaemonRequest::StageLost { reason: reason.to_owned() }, &Attached::default())
+            });
             if told.is_err() {
                 self.daemon = None;
                 continue;
@@ -331,7 +327,7 @@ impl<'a> StageLoop<'a> {
         }
         if let Some(daemon) = &self.daemon {
             // Else it finds out by itself that the stage has ended.
-            let _ = daemon.send(&DaemonRequest::StageDone, None);
+            let _ = daemon.send(&DaemonRequest::StageDone, &Attached::default());
         }
         match outcome {
             // A signal of the last moment: after it there is no success.

@@ -55,8 +55,8 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
-/// Lets `command` run as `identity`, in a session of its own, with no signal blocked.
-pub fn run_as(command: &mut Command, identity: &Identity) {
+/// Lets `command` run as `identity`, in a session of its own, with no signal blocked, and with this umask if one is given.
+pub fn run_as(command: &mut Command, identity: &Identity, umask: Option<u32>) {
     let uid = Uid::from_raw(identity.uid);
     let gid = Gid::from_raw(identity.gid);
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
@@ -65,6 +65,9 @@ pub fn run_as(command: &mut Command, identity: &Identity) {
         command.pre_exec(move || {
             // The init blocks the signals that it reads; std leaves the mask as it is.
             SigSet::empty().thread_set_mask()?;
+            if let Some(umask) = umask {
+                nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+            }
             setsid()?;
             setgroups(&groups)?;
             setgid(gid)?;

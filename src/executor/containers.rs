@@ -1,0 +1,145 @@
+//! The containers that a job's stages run in: what podman is told of them, and a first word with their inits.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::PoisonError;
+
+use anyhow::Context;
+
+use super::record::{Container, Record, Role};
+use super::{Executor, Failure, JobLog, Lease, init_client};
+use crate::config::{ExecMode, Isolation, Resources, UserNamespace};
+use crate::podman::{ContainerSpec, Labels, Limit, Mount, Place, UserMap};
+use crate::protocol::init::{Reply, Request};
+
+/// What is decided about a container beside its record.
+#[derive(Debug)]
+pub struct Making {
+    /// Which it is.
+    pub role: Role,
+    /// Its image's id.
+    pub image_id: String,
+    /// Its limits.
+    pub resources: Resources,
+    /// What separates it from the host.
+    pub isolation: Isolation,
+    /// Its ids on the host.
+    pub user_map: UserMap,
+    /// Its place in a network of the job's own.
+    pub place: Option<Place>,
+    /// Directories and files of the host.
+    pub mounts: Vec<Mount>,
+}
+
+impl Executor {
+    /// Makes and starts a container and hears from its init that stages can run.
+    pub(super) async fn start_container(&self, lease: &Lease, record: &Record, making: Making) -> Result<(), Failure> {
+        let role = making.role;
+        let container = record.in_role(role).ok_or_else(|| Failure::system("a container is not on record"))?;
+        let spec = ContainerSpec {
+            name: container.name.clone(),
+            labels: self.labels(record, role.word()),
+            image_id: making.image_id,
+            hostname: hostname(record),
+            exec: record.settings.exec,
+            user_map: making.user_map,
+            network: record.settings.network.clone(),
+            place: making.place,
+            mounts: making.mounts,
+            resources: making.resources,
+            isolation: making.isolation,
+        };
+        let listener = (record.settings.exec == ExecMode::Init).then(|| listen(lease, role)).transpose()?;
+        self.podman.run_container(&spec, listener.as_ref()).await.map_err(|error| {
+            Failure::system(format!(
+                "the container for image {} could not be started: {}",
+                container.image, error.message
+            ))
+        })?;
+        drop(listener);
+        self.probe(lease, record, role, container).await
+    }
+
+    /// Who a container of a lease belongs to.
+    pub(super) fn labels(&self, record: &Record, role: &'static str) -> Labels {
+        Labels {
+            daemon: self.label(),
+            lease: record.id.short().to_owned(),
+            role,
+            job: record.job.id,
+            project: record.job.project_id,
+        }
+    }
+
+    /// Limits without those that this host can't enforce; the job log says which.
+    pub(super) fn enforceable(&self, wanted: &Resources, log: &JobLog) -> Resources {
+        let mut limits = wanted.clone();
+        for (limit, unset) in Limit::ALL {
+            if limit.is_set(&limits)
+                && let Err(reason) = self.limits.check(limit)
+            {
+                log.line(format!("Warning: {reason}"));
+                unset(&mut limits);
+            }
+        }
+        limits
+    }
+
+    pub(super) fn user_map(&self, lease: &Lease) -> Result<UserMap, Failure> {
+        let UserNamespace::Separate { first, size, ranges: count } = self.settings.podman.user_namespace else {
+            return Ok(UserMap::Host);
+        };
+        if !self.podman.rootful {
+            return Ok(UserMap::NoMap);
+        }
+        let busy: BTreeSet<_> = self.all_leases().iter().map(|lease| lease.key()).collect();
+        let index = self.ranges.lock().unwrap_or_else(PoisonError::into_inner).index(&lease.key(), count, &busy)?;
+        Ok(UserMap::Range { first: first + index * size, size })
+    }
+
+    /// Asks the init whether stages can run: it knows the image's users and shells.
+    async fn probe(&self, lease: &Lease, record: &Record, role: Role, container: &Container) -> Result<(), Failure> {
+        let settings = &record.settings;
+        if settings.exec == ExecMode::Podman {
+            // Its first stage finds out.
+            return Ok(());
+        }
+        let request = Request::Probe { user: container.user.clone(), entrypoint: container.entrypoint.clone() };
+        match init_client::ask(&lease.init_socket(role), &request, settings.grace + settings.margin).await {
+            Ok(Reply::Ready) => Ok(()),
+            Ok(Reply::Refused { message, .. }) => {
+                let message = format!("image {} can't run a job: {}", container.image, printable(&message));
+                // A helper's image is the administrator's.
+                Err(if role == Role::Job { Failure::job(message) } else { Failure::system(message) })
+            }
+            Ok(_) => Err(Failure::system(format!("the init of container {} talks nonsense", container.name))),
+            Err(error) => {
+                let fate = self.podman.fate(&container.name).await;
+                Err(Failure::system(format!(
+                    "the container for image {} does not answer: {error:#}; {fate}",
+                    container.image
+                )))
+            }
+        }
+    }
+}
+
+/// The hostname of a job's containers.
+pub fn hostname(record: &Record) -> String {
+    format!("windlass-job-{}", record.job.id)
+}
+
+/// The socket that the init inherits. The daemon itself calls listen(): SELinux lets a container accept on such a socket.
+fn listen(lease: &Lease, role: Role) -> Result<OwnedFd, Failure> {
+    let path = lease.init_socket(role);
+    // An attempt before this one may have left its own.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).with_context(|| format!("listen at {}", path.display()))?;
+    Ok(listener.into())
+}
+
+/// Text from a container, fit for a log line.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}

@@ -1,0 +1,272 @@
+//! The images of a job: pulled as the policies say, and handed to no job that could not pull them itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::auth::{Auth, digest};
+use super::record::{Record, unix_time};
+use super::{Executor, Failure, JobLog};
+use crate::config::PullPolicy;
+use crate::job::ImageRef;
+use crate::lanes::Key;
+use crate::podman::{Explained, Image, Pull, PullFailure, PullOptions, explain_pull};
+use crate::sys::files;
+
+/// Pause before a pull is tried again; doubled each time. podman itself has tried three times by then, and has waited as
+/// long as a registry's Retry-After asked.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Accesses that are remembered; the oldest go first.
+const PROOFS_MAX: usize = 10_000;
+
+/// An image that a job needs.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Which.
+    pub reference: ImageRef,
+    /// When it is pulled; the next is tried when one fails.
+    pub policies: Vec<PullPolicy>,
+    /// The platform, where it is not the host's own.
+    pub platform: Option<String>,
+}
+
+/// Which project has proven that it may pull an image, and when, in seconds since 1970. Images that were pulled without any
+/// login are everybody's.
+#[derive(Debug)]
+pub struct Proofs {
+    file: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Known {
+    proofs: BTreeMap<String, u64>,
+}
+
+impl Proofs {
+    /// Reads what is on record; what can't be read has to be proven again.
+    #[must_use]
+    pub fn load(state_dir: &Path) -> Self {
+        let file = state_dir.join("image-access.json");
+        let known = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self { file, known: Mutex::new(known.unwrap_or_default()) }
+    }
+
+    /// When this was proven.
+    fn when(&self, proof: &str) -> Option<u64> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).proofs.get(proof).copied()
+    }
+
+    fn note(&self, proof: String) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.proofs.insert(proof, unix_time());
+        while known.proofs.len() > PROOFS_MAX {
+            let oldest = known.proofs.iter().min_by_key(|(_, when)| **when).map(|(proof, _)| proof.clone());
+            oldest.map(|oldest| known.proofs.remove(&oldest));
+        }
+        let bytes = serde_json::to_vec(&*known).unwrap_or_default();
+        if let Err(error) = files::write_atomically(&self.file, &bytes, 0o600, files::Survives::Crash) {
+            tracing::warn!("write {}: {error}", self.file.display());
+        }
+    }
+}
+
+/// What proves access: this image, for this project with these lasting logins, or for everybody.
+fn proof(image: &Image, auth: &Auth, reference: &ImageRef, key: &Key) -> String {
+    if auth.covers(reference) {
+        digest(&[&image.id, reference.name(), &key.to_string(), auth.lasting()])
+    } else {
+        digest(&[&image.id, reference.name()])
+    }
+}
+
+/// Where podman finds the certificates of a profile.
+fn certificates_dir(run_dir: &Path, profile: &str) -> PathBuf {
+    run_dir.join("certificates").join(profile)
+}
+
+/// Puts `ca_file` where podman looks for it (containers-certs.d(5): each `*.crt` in the directory).
+pub fn link_certificates(run_dir: &Path, profile: &str, ca_file: &Path) -> anyhow::Result<()> {
+    let directory = certificates_dir(run_dir, profile);
+    super::make_directory(&directory, 0o700)?;
+    let link = directory.join("ca.crt");
+    match std::fs::remove_file(&link) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    Ok(std::os::unix::fs::symlink(ca_file, &link)?)
+}
+
+impl Executor {
+    /// Has an image ready on this host.
+    ///
+    /// # Errors
+    /// The job's when the registry refuses or has no such image, else the system's.
+    pub(super) async fn ready_image(
+        &self,
+        wanted: &Wanted,
+        auth: &Auth,
+        record: &Record,
+        log: &JobLog,
+    ) -> Result<Image, Failure> {
+        let mut last = None;
+        for policy in &wanted.policies {
+            match self.by_policy(*policy, wanted, auth, record, log).await {
+                Ok(image) => return self.runnable(wanted, image),
+                Err(failure) => {
+                    if let Some(Failure { message, .. }) = last.replace(failure) {
+                        log.line(message);
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Failure::system(format!("there is no pull policy for image {}", wanted.reference))))
+    }
+
+    async fn by_policy(
+        &self,
+        policy: PullPolicy,
+        wanted: &Wanted,
+        auth: &Auth,
+        record: &Record,
+        log: &JobLog,
+    ) -> Result<Image, Failure> {
+        let reference = &wanted.reference;
+        if policy == PullPolicy::Always {
+            return self.pull(wanted, auth, record, log).await;
+        }
+        let Some(image) = self.lookup(reference).await?.filter(|image| image.fits(wanted.platform.as_deref())) else {
+            if policy == PullPolicy::Never {
+                return Err(Failure::job(format!(
+                    "image {reference} is not on this host, and its pull policy is never"
+                )));
+            }
+            return self.pull(wanted, auth, record, log).await;
+        };
+        if policy == PullPolicy::IfNotPresent && !self.may_use(wanted, &image, auth, record, log).await? {
+            return self.pull(wanted, auth, record, log).await;
+        }
+        log.line(format!("Using image {reference} ({:.12}), present on this host", image.id));
+        Ok(image)
+    }
+
+    async fn lookup(&self, reference: &ImageRef) -> Result<Option<Image>, Failure> {
+        let image = self.podman.image(reference).await;
+        image.map_err(|error| Failure::system(format!("podman can't look image {reference} up: {}", error.message)))
+    }
+
+    /// Whether a job may have an image that is on this host: one that it could pull itself, or that no registry gave. False when
+    /// the registry has it no more under this digest: then its tag decides.
+    async fn may_use(
+        &self,
+        wanted: &Wanted,
+        image: &Image,
+        auth: &Auth,
+        record: &Record,
+        log: &JobLog,
+    ) -> Result<bool, Failure> {
+        let reference = &wanted.reference;
+        let Some(digest) = image.registry_digest(reference) else { return Ok(true) };
+        let key = Key::from(&record.job);
+        let proof = proof(image, auth, reference, &key);
+        let when = self.proofs.when(&proof);
+        let ttl = record.settings.images.access_ttl.as_secs();
+        // Without a login there is nothing to lose.
+        if when.is_some_and(|when| !auth.covers(reference) || unix_time().saturating_sub(when) < ttl) {
+            return Ok(true);
+        }
+        // All layers are here: podman asks the registry for the manifest, and no tag moves.
+        let pull = Pull { image: reference.by_digest(digest), platform: None };
+        let options = self.pull_options(auth, record);
+        match self.podman.pull(&pull, &options).await {
+            Ok(()) => {
+                self.proofs.note(proof);
+                Ok(true)
+            }
+            Err(error) => match explain_pull(reference, &error) {
+                Explained { kind: PullFailure::Missing, .. } => Ok(false),
+                Explained { kind: PullFailure::Unreachable | PullFailure::Limited, .. } if when.is_some() => {
+                    log.line(format!(
+                        "The registry of image {reference} does not answer; this project was let in before"
+                    ));
+                    Ok(true)
+                }
+                Explained { kind, message } => Err(Failure {
+                    class: kind.class(),
+                    message: format!(
+                        "{message}. The image is on this host; whether this project may use it, its registry has to say (or the administrator, with pull_policy = \"never\")"
+                    ),
+                }),
+            },
+        }
+    }
+
+    fn pull_options(&self, auth: &Auth, record: &Record) -> PullOptions {
+        PullOptions {
+            auth: Some(auth.path().to_owned()),
+            certificates: record
+                .settings
+                .ca_file
+                .as_ref()
+                .map(|_| certificates_dir(&self.settings.run_dir, &record.profile)),
+        }
+    }
+
+    /// Pulls an image, again when the way to the registry fails.
+    async fn pull(&self, wanted: &Wanted, auth: &Auth, record: &Record, log: &JobLog) -> Result<Image, Failure> {
+        let reference = &wanted.reference;
+        let pull = Pull { image: reference.as_str().to_owned(), platform: wanted.platform.clone() };
+        let options = self.pull_options(auth, record);
+        let since = Instant::now();
+        let (mut tries, mut pause) = (1, FIRST_PAUSE);
+        log.line(format!("Pulling image {reference}"));
+        let own = loop {
+            let (own, error) = match self.pulls.pull(&self.podman, &pull, &options).await {
+                (own, Ok(())) => break own,
+                (own, Err(error)) => (own, error),
+            };
+            let Explained { kind, message } = explain_pull(reference, &error);
+            if !own && kind.class() == crate::protocol::daemon::FailureClass::Job {
+                // Another job's logins were refused.
+                continue;
+            }
+            if kind != PullFailure::Unreachable || tries >= record.settings.images.pull_attempts {
+                return Err(Failure { class: kind.class(), message });
+            }
+            tries += 1;
+            log.line(format!("{message}. Trying again in {}", humantime::format_duration(pause)));
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        };
+        let image = self
+            .lookup(reference)
+            .await?
+            .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
+        let key = Key::from(&record.job);
+        if own {
+            self.proofs.note(proof(&image, auth, reference, &key));
+        } else if !Box::pin(self.may_use(wanted, &image, auth, record, log)).await? {
+            return Err(Failure::job(format!("image {reference} is gone from its registry")));
+        }
+        let digest = image.digest.as_deref().unwrap_or("no digest");
+        let size = bytesize::ByteSize(image.size);
+        log.line(format!("Pulled image {reference} ({:.12}, {digest}, {size}) in {:.1?}", image.id, since.elapsed()));
+        Ok(image)
+    }
+
+    /// Names a platform that this host can't run, before its first program fails to start.
+    fn runnable(&self, wanted: &Wanted, image: Image) -> Result<Image, Failure> {
+        if image.runs_here() {
+            return Ok(image);
+        }
+        Err(Failure::job(format!(
+            "image {} is for {}, which this host can't run: it is a {} host without an emulator (binfmt_misc) for that",
+            wanted.reference,
+            image.platform(),
+            std::env::consts::ARCH,
+        )))
+    }
+}
