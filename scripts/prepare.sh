@@ -57,6 +57,8 @@ need busybox busybox-static busybox
 need "$(any_of /usr/lib/podman/netavark /usr/libexec/podman/netavark)" netavark netavark
 need "$(any_of /usr/lib/podman/aardvark-dns /usr/libexec/podman/aardvark-dns)" aardvark-dns aardvark-dns
 need newuidmap uidmap shadow-utils
+# netavark makes no network without it.
+need iptables iptables iptables-nft
 need slirp4netns slirp4netns slirp4netns
 need setpriv util-linux util-linux
 if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
@@ -67,6 +69,7 @@ else
 fi
 if [[ $purpose == test ]]; then
   need docker-registry docker-registry docker-distribution
+  need xz xz-utils xz
   need htpasswd apache2-utils httpd-tools
   need shellcheck shellcheck ShellCheck
 fi

@@ -57,9 +57,12 @@ fn a_fork_bomb_meets_the_pids_limit() {
     }
     let runner = Runner::new(&host);
     let image = host.image(&Image::busybox());
-    // Ends as soon as the shell itself can start nothing more.
-    let bomb =
-        Job::new(&image).script(&["bomb() { bomb | bomb & }", "bomb", "while true; do /bin/true || exit 9; done"]);
+    // The bomb goes out by itself once all of it has met the limit; the shell may or may not meet it too.
+    let bomb = Job::new(&image).script(&[
+        "bomb() { bomb | bomb & }",
+        "bomb",
+        "i=0; while [ $i -lt 1000 ]; do /bin/true || exit 9; i=$((i + 1)); done; exit 9",
+    ]);
     let outcome = runner.play(&bomb);
     assert!(
         matches!(outcome.state, State::Failed { reason: "script_failure", .. }),

@@ -6,10 +6,12 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::DEFAULT_PROFILE;
-use super::fragment::{Field, Fragment, JobFragment, PodmanFragment, ProfileFragment, SocketFragment};
-use super::settings::{JobSettings, PodmanSettings, Settings, SocketSettings, UserNamespace};
-use super::values::{Number, Size, TimeSpan, Whole};
+use super::fragment::{Field, Fragment, PodmanFragment, ProfileFragment, SocketFragment};
+use super::settings::{PodmanSettings, Settings, SocketSettings, UserNamespace};
+use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
+
+mod job;
 
 /// The settings as TOML. Keys without a value (`memory` without a limit, for example) are not in it.
 ///
@@ -26,7 +28,7 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         let fragment = ProfileFragment {
             slots: whole(profile.slots),
             slot_wait: field(TimeSpan(profile.slot_wait)),
-            job: job(&profile.job),
+            job: job::keys(&profile.job),
         };
         (place(name.clone()), fragment)
     });
@@ -37,7 +39,8 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         slot_wait: default.and_then(|profile| field(TimeSpan(profile.slot_wait))),
         socket: socket(&settings.socket)?,
         podman: podman(&settings.podman)?,
-        job: default.map(|profile| job(&profile.job)).unwrap_or_default(),
+        job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),
+        policy: job::policy(settings),
         profile: profile.collect(),
     })
 }
@@ -69,21 +72,6 @@ fn podman(settings: &PodmanSettings) -> Result<PodmanFragment, toml::ser::Error>
         user_namespace_ranges: ids.and_then(|(_, _, ranges)| whole(ranges)),
         environment: settings.environment.iter().map(pair).collect::<BTreeMap<_, _>>(),
     })
-}
-
-fn job(settings: &JobSettings) -> JobFragment {
-    JobFragment {
-        exec: field(Word(settings.exec)),
-        grace: field(TimeSpan(settings.grace)),
-        margin: field(TimeSpan(settings.margin)),
-        timeout_margin: field(TimeSpan(settings.timeout_margin)),
-        default_image: settings.images.default_image.clone().map(place),
-        pull_policy: settings.images.pull_policy.first().map(|policy| place(Word(*policy))),
-        memory: settings.resources.memory.map(|bytes| place(Size(bytes))),
-        cpus: settings.resources.cpus.map(|cpus| place(Number(cpus))),
-        pids: settings.resources.pids.and_then(whole),
-        network: field(Word(settings.network.mode)),
-    }
 }
 
 fn path(path: &Path) -> Result<Field<String>, toml::ser::Error> {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::settings::{ExecMode, Network, PullPolicy};
-use super::values::{Number, Size, TimeSpan, Whole};
+use super::keys::{JobKeys, PolicyKeys};
+use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
 /// A key's value, where the file has one.
@@ -24,7 +24,9 @@ pub(super) struct Fragment {
     pub slot_wait: Field<TimeSpan>,
     pub socket: SocketFragment,
     pub podman: PodmanFragment,
-    pub job: JobFragment,
+    pub job: JobKeys,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policy: Vec<PolicyKeys>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub profile: BTreeMap<Spanned<String>, ProfileFragment>,
 }
@@ -56,27 +58,11 @@ pub(super) struct PodmanFragment {
     pub environment: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
-/// `[job]` and `[profile.NAME.job]`
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct JobFragment {
-    pub exec: Field<Word<ExecMode>>,
-    pub grace: Field<TimeSpan>,
-    pub margin: Field<TimeSpan>,
-    pub timeout_margin: Field<TimeSpan>,
-    pub default_image: Field<String>,
-    pub pull_policy: Field<Word<PullPolicy>>,
-    pub memory: Field<Size>,
-    pub cpus: Field<Number>,
-    pub pids: Field<Whole>,
-    pub network: Field<Word<Network>>,
-}
-
 /// `[profile.NAME]`
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ProfileFragment {
     pub slots: Field<Whole>,
     pub slot_wait: Field<TimeSpan>,
-    pub job: JobFragment,
+    pub job: JobKeys,
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::keys::{JobKeys, PolicyKeys};
 use super::settings::{ExecMode, Network, PullPolicy};
+use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -29,6 +31,8 @@ pub(super) struct Input {
     pub podman: PodmanInput,
     /// The top level's slots and job; the profile `default`.
     pub default: ProfileInput,
+    /// `[[policy]]`
+    pub policy: Vec<PolicyKeys>,
     pub profiles: Vec<ProfileInput>,
 }
 
@@ -71,9 +75,13 @@ pub(super) struct JobInput {
     pub margin: Given<TimeSpan>,
     pub timeout_margin: Given<TimeSpan>,
     pub default_image: Option<Given<String>>,
-    pub pull_policy: Given<Word<PullPolicy>>,
+    pub pull_policy: Given<OneOrMore<Word<PullPolicy>>>,
     pub memory: Option<Given<Size>>,
     pub cpus: Option<Given<Number>>,
     pub pids: Option<Given<Whole>>,
     pub network: Given<Word<Network>>,
+    /// The header that its keys are under.
+    pub header: Origin,
+    /// All other keys.
+    pub keys: Box<JobKeys>,
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::fragment::{Field, Fragment, JobFragment, PodmanFragment, ProfileFragment, SocketFragment};
+use super::fragment::{Field, Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::input::{Given, Input, JobInput, Origin, PodmanInput, ProfileInput, SocketInput};
+use super::keys::JobKeys;
 use super::schema::join;
 use super::settings::{ExecMode, Network, PullPolicy};
+use super::texts::OneOrMore;
 use super::tree::show_key;
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
@@ -27,6 +29,7 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         state_dir: top.value("state_dir", fragment.state_dir, "/var/lib/windlass".to_owned()),
         socket: socket(fragment.socket),
         podman: podman(fragment.podman),
+        policy: fragment.policy,
         profiles: fragment.profile.into_iter().map(|(name, given)| profile(name, given, &default)).collect(),
         default,
     }
@@ -70,15 +73,17 @@ fn podman(given: PodmanFragment) -> PodmanInput {
     }
 }
 
-fn default_job(given: JobFragment) -> JobInput {
+fn default_job(given: JobKeys) -> JobInput {
     let here = Header("job".to_owned());
     JobInput {
+        header: here.origin("", None),
+        keys: Box::new(given.clone()),
         exec: here.value("exec", given.exec, Word(ExecMode::Init)),
         grace: here.value("grace", given.grace, seconds(10)),
         margin: here.value("margin", given.margin, seconds(20)),
         timeout_margin: here.value("timeout_margin", given.timeout_margin, minutes(10)),
         default_image: here.optional("default_image", given.default_image),
-        pull_policy: here.value("pull_policy", given.pull_policy, Word(PullPolicy::IfNotPresent)),
+        pull_policy: here.value("pull_policy", given.pull_policy, OneOrMore(vec![Word(PullPolicy::IfNotPresent)])),
         memory: here.optional("memory", given.memory),
         cpus: here.optional("cpus", given.cpus),
         pids: here.optional("pids", given.pids),
@@ -91,10 +96,14 @@ fn profile(name: Spanned<String>, given: ProfileFragment, default: &ProfileInput
     let here = Header(join("profile", &show_key(name.get_ref())));
     let job = Header(join(&here.0, "job"));
     let (own, base) = (given.job, &default.job);
+    let mut keys = Box::new(own.clone());
+    keys.inherit(&base.keys);
     ProfileInput {
         slots: here.or("slots", given.slots, &default.slots),
         slot_wait: here.or("slot_wait", given.slot_wait, &default.slot_wait),
         job: JobInput {
+            header: job.origin("", None),
+            keys,
             exec: job.or("exec", own.exec, &base.exec),
             grace: job.or("grace", own.grace, &base.grace),
             margin: job.or("margin", own.margin, &base.margin),

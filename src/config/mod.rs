@@ -13,6 +13,7 @@ mod errors;
 mod fragment;
 mod host;
 mod input;
+mod keys;
 mod merge;
 mod read;
 mod schema;
@@ -21,6 +22,7 @@ mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod tree;
 mod validate;
 mod values;
@@ -30,9 +32,9 @@ pub use effective::to_toml;
 pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;
 pub use settings::{
-    BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings, Isolation,
-    JobSettings, Network, NetworkSettings, PodmanSettings, PolicyRule, Profile, PullPolicy, Resources, ServiceSettings,
-    Settings, SocketSettings, UserNamespace,
+    ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, Network,
+    NetworkSettings, PodmanSettings, PolicyRule, Profile, PullPolicy, Resources, ServiceSettings, Settings,
+    SocketSettings, UserNamespace,
 };
 
 /// Where the daemon's configuration is unless something else is said.

@@ -46,6 +46,10 @@ fn check_keys(table: &mut DeTable<'_>, shape: &Shape, at: &Path, problems: &mut 
             (Shape::Keys { keys, .. }, None) if !keys().contains(&name) => {
                 (key.span(), suggest::unknown_key(name, &at.to_string(), keys()))
             }
+            (_, Some(Shape::List(_))) if !is_list_of_tables(value.get_ref()) => {
+                (value.span(), format!("must be tables of their own: write the header [[{path}]] for each"))
+            }
+            (_, Some(Shape::List(_))) => continue,
             (_, Some(_)) if !matches!(value.get_ref(), DeValue::Table(_)) => {
                 (value.span(), not_a_table(shape, &path, value.get_ref()))
             }
@@ -57,12 +61,24 @@ fn check_keys(table: &mut DeTable<'_>, shape: &Shape, at: &Path, problems: &mut 
     unfit.iter().for_each(|name| drop(table.remove(name.as_str())));
     let names: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
     for name in names {
-        if let (Some(inner), Some(DeValue::Table(table))) =
-            (table_shape(shape, &name), table.get_mut(name.as_str()).map(Spanned::get_mut))
-        {
-            check_keys(table, inner, &at.then(Step::Key(name)), problems);
+        let Some(inner) = table_shape(shape, &name) else { continue };
+        match (inner, table.get_mut(name.as_str()).map(Spanned::get_mut)) {
+            (Shape::List(inner), Some(DeValue::Array(items))) => {
+                let path = at.then(Step::Key(name));
+                for (index, item) in items.iter_mut().enumerate() {
+                    if let DeValue::Table(table) = item.get_mut() {
+                        check_keys(table, inner, &path.then(Step::Index(index)), problems);
+                    }
+                }
+            }
+            (inner, Some(DeValue::Table(table))) => check_keys(table, inner, &at.then(Step::Key(name)), problems),
+            _ => {}
         }
     }
+}
+
+fn is_list_of_tables(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::Array(items) if items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))))
 }
 
 /// The shape of the table that `name` must be; none where it is a plain value.
@@ -70,7 +86,7 @@ fn table_shape<'a>(shape: &'a Shape, name: &str) -> Option<&'a Shape> {
     match shape {
         Shape::Keys { tables, .. } => tables.iter().find(|(table, _)| *table == name).map(|(_, shape)| shape),
         Shape::Named(table) => Some(table),
-        Shape::Free => None,
+        Shape::Free | Shape::List(_) => None,
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
-use super::fragment::{Fragment, JobFragment, PodmanFragment, ProfileFragment, SocketFragment};
+use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
+use super::keys::{HelperKeys, JobKeys, LimitKeys, MaximumKeys, PolicyKeys, ServiceKeys};
 
 /// What a table may hold.
 #[derive(Debug, Clone, Copy)]
@@ -14,17 +15,43 @@ pub(super) enum Shape {
     Named(&'static Shape),
     /// Names and texts that the administrator chooses.
     Free,
+    /// Any number of such tables.
+    List(&'static Shape),
 }
 
 const SOCKET: Shape = Shape::Keys { keys: keys_of::<SocketFragment>, tables: &[] };
 const PODMAN: Shape = Shape::Keys { keys: keys_of::<PodmanFragment>, tables: &[("environment", Shape::Free)] };
-const JOB: Shape = Shape::Keys { keys: keys_of::<JobFragment>, tables: &[] };
+const SERVICE: Shape = Shape::Keys { keys: keys_of::<ServiceKeys>, tables: &[("environment", Shape::Free)] };
+const JOB: Shape = Shape::Keys {
+    keys: keys_of::<JobKeys>,
+    tables: &[
+        ("tmpfs", Shape::Free),
+        ("ulimits", Shape::Free),
+        ("sysctls", Shape::Free),
+        ("extra_hosts", Shape::Free),
+        ("environment", Shape::Free),
+        ("maximum", Shape::Keys { keys: keys_of::<MaximumKeys>, tables: &[] }),
+        (
+            "service",
+            Shape::Keys { keys: keys_of::<LimitKeys>, tables: &[("tmpfs", Shape::Free), ("ulimits", Shape::Free)] },
+        ),
+        ("helper", Shape::Keys { keys: keys_of::<HelperKeys>, tables: &[] }),
+        ("services", Shape::List(&SERVICE)),
+    ],
+};
+const POLICY: Shape = Shape::Keys { keys: keys_of::<PolicyKeys>, tables: &[] };
 const PROFILE: Shape = Shape::Keys { keys: keys_of::<ProfileFragment>, tables: &[("job", JOB)] };
 
 /// The file's own shape.
 pub(super) const FILE: Shape = Shape::Keys {
     keys: keys_of::<Fragment>,
-    tables: &[("socket", SOCKET), ("podman", PODMAN), ("job", JOB), ("profile", Shape::Named(&PROFILE))],
+    tables: &[
+        ("socket", SOCKET),
+        ("podman", PODMAN),
+        ("job", JOB),
+        ("policy", Shape::List(&POLICY)),
+        ("profile", Shape::Named(&PROFILE)),
+    ],
 };
 
 /// Every table with fixed keys, by the header that it has in the file; the file itself is `""`.
@@ -38,6 +65,7 @@ pub(super) fn tables() -> Vec<(String, &'static [&'static str])> {
                 }
             }
             Shape::Named(table) => walk(&join(header, "NAME"), table, found),
+            Shape::List(table) => walk(&join(header, "0"), table, found),
             Shape::Free => {}
         }
     }
@@ -48,7 +76,11 @@ pub(super) fn tables() -> Vec<(String, &'static [&'static str])> {
 
 /// A dotted key, from the header that it is under and its own name.
 pub(super) fn join(header: &str, name: &str) -> String {
-    if header.is_empty() { name.to_owned() } else { format!("{header}.{name}") }
+    match (header, name) {
+        ("", _) => name.to_owned(),
+        (_, "") => header.to_owned(),
+        _ => format!("{header}.{name}"),
+    }
 }
 
 /// The field names of a struct, as serde's derive hands them to a deserializer.
@@ -87,7 +119,13 @@ mod tests {
     fn every_table_is_found_with_its_keys() {
         let tables = tables();
         let headers: Vec<&str> = tables.iter().map(|(header, _)| header.as_str()).collect();
-        assert_eq!(headers, ["", "socket", "podman", "job", "profile.NAME", "profile.NAME.job"]);
+        let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
+        let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
+        let mut expected = vec!["", "socket", "podman"];
+        expected.extend(job);
+        expected.extend(["policy.0", "profile.NAME"]);
+        expected.extend(own.iter().map(String::as_str));
+        assert_eq!(headers, expected);
         assert!(tables.iter().all(|(_, keys)| keys.len() >= 3), "{tables:?}");
     }
 
@@ -99,7 +137,7 @@ mod tests {
                     assert!(keys().contains(name), "{name}");
                     check(table);
                 }),
-                Shape::Named(table) => check(table),
+                Shape::Named(table) | Shape::List(table) => check(table),
                 Shape::Free => {}
             }
         }

@@ -114,18 +114,12 @@ pub struct JobSettings {
     /// Where the predefined stages run.
     #[serde(default)]
     pub helper: HelperSettings,
-    /// Container storage for jobs that build images.
-    #[serde(default)]
-    pub build: BuildSettings,
     /// Variables of every container of the job, for proxies and the time zone; not for secrets.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// Certificates (PEM) that helper, pulls and jobs trust beside their own.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// Whether GitLab is asked, with the job's own token, if the job is the one that its response says.
-    #[serde(default)]
-    pub verify_jobs: bool,
     /// What jobs of which projects may use: the first rule that matches the project counts. The last has no `projects`
     /// and comes from the keys of `[job]` itself, so there is always one that matches.
     #[serde(default)]
@@ -219,8 +213,6 @@ pub struct Isolation {
     pub sysctls: BTreeMap<String, String>,
     /// Further groups of the job's user, by number or name in the image; `keep-groups` is podman's.
     pub group_add: Vec<String>,
-    /// The runtime, by name or path; none: podman's own.
-    pub runtime: Option<String>,
 }
 
 impl Isolation {
@@ -335,27 +327,6 @@ pub enum HelperMode {
     Image,
     /// In the job's own container, with the runner's binary mounted.
     Inject,
-}
-
-/// Container storage for jobs that build images.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BuildSettings {
-    /// Whose it is.
-    pub storage: BuildStorage,
-}
-
-/// Whose the container storage of jobs that build images is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BuildStorage {
-    /// Jobs get none.
-    None,
-    /// One for each job, gone with it.
-    #[default]
-    Job,
-    /// One for each project (protected refs and others apart), which keeps its layers.
-    Project,
 }
 
 /// What jobs of some projects may use.

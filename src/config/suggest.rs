@@ -26,15 +26,17 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str> 
 
 /// The message for a key that the table under `header` (as in the file, `""` for the top level) does not have.
 pub(super) fn unknown_key(name: &str, header: &str, keys: &[&str]) -> String {
-    let elsewhere: Vec<String> = schema::tables()
+    let tables = schema::tables();
+    let having: Vec<&String> =
+        tables.iter().filter(|(_, keys)| keys.contains(&name)).map(|(header, _)| header).collect();
+    // Where an outer table has it, the same key of an inner one is another thing.
+    let inner = |header: &str| having.iter().any(|outer| !outer.is_empty() && header.starts_with(&format!("{outer}.")));
+    let elsewhere: Vec<String> = having
         .iter()
-        .filter(|(_, keys)| keys.contains(&name))
-        .map(|(header, _)| {
-            if header.is_empty() {
-                "at the top level (above the first [table])".to_owned()
-            } else {
-                format!("in [{header}]")
-            }
+        .filter(|header| !inner(header))
+        .map(|header| match header.as_str() {
+            "" => "at the top level (above the first [table])".to_owned(),
+            header => place(header),
         })
         .collect();
     if !elsewhere.is_empty() {
@@ -43,7 +45,6 @@ pub(super) fn unknown_key(name: &str, header: &str, keys: &[&str]) -> String {
     if let Some(key) = nearest(name, keys.iter().copied()) {
         return format!("there is no such key; did you mean {key:?}?");
     }
-    let tables = schema::tables();
     let anywhere = tables.iter().flat_map(|(header, keys)| keys.iter().map(move |key| (header, *key)));
     if let Some(key) = nearest(name, anywhere.clone().map(|(_, key)| key))
         && let Some((header, _)) = anywhere.clone().find(|(_, candidate)| *candidate == key)
@@ -55,7 +56,11 @@ pub(super) fn unknown_key(name: &str, header: &str, keys: &[&str]) -> String {
 
 /// Where a key is: under its header, or above all of them.
 fn place(header: &str) -> String {
-    if header.is_empty() { "at the top level".to_owned() } else { format!("in [{header}]") }
+    match (header, header.strip_suffix(".0")) {
+        ("", _) => "at the top level".to_owned(),
+        (_, Some(list)) => format!("in [[{list}]]"),
+        _ => format!("in [{header}]"),
+    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@ use super::DEFAULT_PROFILE;
 use super::checks::{Checker, SOCKET_PATH_MAX};
 use super::errors::Problem;
 use super::input::{Given, Input, Origin, ProfileInput, SocketInput};
+use super::keys::PolicyKeys;
 use super::settings::{Profile, Settings, SocketSettings};
 use super::values::Whole;
 use super::words::NamespaceMode;
 
 mod job;
+mod more;
 mod podman;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,9 +36,9 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         let origin = named(&input.state_dir.origin, &input.run_dir.origin);
         check.wrong(origin, "run_dir and state_dir must be different: one is lost at a reboot, the other is not");
     }
-    let mut profiles = BTreeMap::from([(DEFAULT_PROFILE.to_owned(), profile(check, &input.default))]);
+    let mut profiles = BTreeMap::from([(DEFAULT_PROFILE.to_owned(), profile(check, &input.default, &input.policy))]);
     for given in &input.profiles {
-        let checked = profile(check, given);
+        let checked = profile(check, given, &input.policy);
         if let Some(name) = profile_name(check, &given.name) {
             profiles.insert(name, checked);
         }
@@ -48,6 +50,12 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         state_dir,
         profiles,
     };
+    for (index, rule) in input.policy.iter().enumerate() {
+        if rule.projects.is_none() {
+            let origin = Origin { key: format!("policy[{index}].projects"), span: None };
+            check.wrong(&origin, "is missing: a rule is for projects whose paths fit these patterns");
+        }
+    }
     enough_for_all_slots(check, input);
     if checker.problems.is_empty() { Ok(settings) } else { Err(checker.problems) }
 }
@@ -101,11 +109,11 @@ fn profile_name(check: &mut Checker, given: &Given<String>) -> Option<String> {
     None
 }
 
-fn profile(check: &mut Checker, given: &ProfileInput) -> Profile {
+fn profile(check: &mut Checker, given: &ProfileInput, policy: &[PolicyKeys]) -> Profile {
     Profile {
         slots: check.whole(&given.slots, 1, SLOTS_MAX, ""),
         slot_wait: check.duration(&given.slot_wait, DAY),
-        job: job::job(check, &given.job),
+        job: job::job(check, &given.job, policy),
     }
 }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::settings::{ExecMode, Network, PullPolicy};
+use super::settings::{ExecMode, HelperMode, Network, PullPolicy};
 use super::suggest;
 
 /// One word of a fixed set.
@@ -37,6 +37,11 @@ impl Words for ExecMode {
 impl Words for PullPolicy {
     const WORDS: &'static [(&'static str, Self)] =
         &[("if-not-present", Self::IfNotPresent), ("always", Self::Always), ("never", Self::Never)];
+}
+
+impl Words for HelperMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("image", Self::Image), ("inject", Self::Inject)];
 }
 
 impl Words for Network {

@@ -169,7 +169,10 @@ impl Executor {
         log: &JobLog,
     ) -> Result<bool, Failure> {
         let reference = &wanted.reference;
-        let Some(digest) = image.registry_digest(reference) else { return Ok(true) };
+        let digests = image.registry_digests(reference);
+        if digests.is_empty() {
+            return Ok(true);
+        }
         let key = Key::from(&record.job);
         let proof = proof(image, auth, reference, &key);
         let when = self.proofs.when(&proof);
@@ -178,30 +181,33 @@ impl Executor {
         if when.is_some_and(|when| !auth.covers(reference) || unix_time().saturating_sub(when) < ttl) {
             return Ok(true);
         }
-        // All layers are here: podman asks the registry for the manifest, and no tag moves.
-        let pull = Pull { image: reference.by_digest(digest), platform: None };
         let options = self.pull_options(auth, record);
-        match self.podman.pull(&pull, &options).await {
-            Ok(()) => {
+        for digest in digests {
+            // All layers are here: podman asks the registry for the manifest, and no tag moves.
+            let pull = Pull { image: reference.by_digest(digest), platform: None };
+            let Err(error) = self.podman.pull(&pull, &options).await else {
                 self.proofs.note(proof);
-                Ok(true)
-            }
-            Err(error) => match explain_pull(reference, &error) {
-                Explained { kind: PullFailure::Missing, .. } => Ok(false),
+                return Ok(true);
+            };
+            match explain_pull(reference, &error) {
+                Explained { kind: PullFailure::Missing, .. } => {}
                 Explained { kind: PullFailure::Unreachable | PullFailure::Limited, .. } if when.is_some() => {
                     log.line(format!(
                         "The registry of image {reference} does not answer; this project was let in before"
                     ));
-                    Ok(true)
+                    return Ok(true);
                 }
-                Explained { kind, message } => Err(Failure {
-                    class: kind.class(),
-                    message: format!(
-                        "{message}. The image is on this host; whether this project may use it, its registry has to say (or the administrator, with pull_policy = \"never\")"
-                    ),
-                }),
-            },
+                Explained { kind, message } => {
+                    return Err(Failure {
+                        class: kind.class(),
+                        message: format!(
+                            "{message}. The image is on this host; whether this project may use it, its registry has to say (or the administrator, with pull_policy = \"never\")"
+                        ),
+                    });
+                }
+            }
         }
+        Ok(false)
     }
 
     fn pull_options(&self, auth: &Auth, record: &Record) -> PullOptions {

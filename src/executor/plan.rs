@@ -99,16 +99,15 @@ fn planned_services(record: &Record, rule: &PolicyRule, log: &JobLog) -> Result<
             policy::check_service(rule, &reference).map_err(Failure::job)?;
         }
         let mut names = Vec::new();
-        for name in asked.aliases.iter().cloned().chain(services::names_of(&asked.image)) {
+        let aliases = asked.aliases.iter().cloned().map(|name| (name, true));
+        for (name, asked_for) in aliases.chain(services::names_of(&asked.image).into_iter().map(|name| (name, false))) {
             if !services::is_host_name(&name) {
                 log.line(format!("Warning: service {reference} can't be called {name:?}, which is no host name"));
-            } else if taken.contains(&name) {
-                if !names.contains(&name) {
-                    log.line(format!("Warning: service {reference} is not called {name}: another service is already"));
-                }
-            } else {
+            } else if !taken.contains(&name) {
                 taken.push(name.clone());
                 names.push(name);
+            } else if !names.contains(&name) && (asked_for || names.is_empty()) {
+                log.line(format!("Warning: service {reference} is not called {name}: another service is already"));
             }
         }
         let privileged =

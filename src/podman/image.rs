@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::{Podman, PodmanError, strings};
 use crate::job::ImageRef;
 
+/// Digests of one image that a registry is asked about.
+const DIGESTS_MAX: usize = 4;
+
 /// What is needed of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -33,13 +36,18 @@ pub struct Image {
 }
 
 impl Image {
-    /// Its digest in the registry of this reference; none when it did not come from there.
+    /// Its digests in the registry of this reference; none when it did not come from there. An image that was made here and
+    /// pushed has more than one, and the registry knows only that of what was pushed.
     #[must_use]
-    pub fn registry_digest(&self, reference: &ImageRef) -> Option<&str> {
+    pub fn registry_digests(&self, reference: &ImageRef) -> Vec<&str> {
         if reference.registry() == "localhost" {
-            return None;
+            return Vec::new();
         }
-        self.repo_digests.iter().find_map(|known| known.strip_prefix(reference.name())?.strip_prefix('@'))
+        self.repo_digests
+            .iter()
+            .filter_map(|known| known.strip_prefix(reference.name())?.strip_prefix('@'))
+            .take(DIGESTS_MAX)
+            .collect()
     }
 
     /// Its platform, for people.

@@ -41,6 +41,18 @@ impl Image {
         self
     }
 
+    /// With this CMD.
+    pub fn cmd(mut self, cmd: &[&str]) -> Self {
+        self.changes.push(format!("CMD {}", serde_json::to_string(cmd).unwrap()));
+        self
+    }
+
+    /// With this port exposed.
+    pub fn expose(mut self, port: u16) -> Self {
+        self.changes.push(format!("EXPOSE {port}/tcp"));
+        self
+    }
+
     /// With this variable.
     pub fn env(mut self, variable: &str) -> Self {
         self.changes.push(format!("ENV {variable}"));

@@ -47,6 +47,12 @@ pub struct Job {
     pub graceful_kill: Duration,
     /// Keeps only length and digest of what user stages print.
     pub digest_only: bool,
+    /// Variables that are not public.
+    pub secrets: Vec<(String, String)>,
+    /// Variables that are files.
+    pub files: Vec<(String, String)>,
+    /// Parts of the payload that are otherwise.
+    pub payload: Vec<(String, Value)>,
 }
 
 /// A repository to clone.
@@ -80,6 +86,9 @@ impl Job {
             prepare_pause: Duration::from_millis(100),
             graceful_kill: seconds(20),
             digest_only: false,
+            secrets: Vec::new(),
+            files: Vec::new(),
+            payload: Vec::new(),
         }
     }
 
@@ -98,6 +107,24 @@ impl Job {
     /// With a variable of the pipeline's.
     pub fn variable(mut self, key: &str, value: &str) -> Self {
         self.variables.push((key.into(), value.into()));
+        self
+    }
+
+    /// With a variable that is not public.
+    pub fn secret(mut self, key: &str, value: &str) -> Self {
+        self.secrets.push((key.into(), value.into()));
+        self
+    }
+
+    /// With a variable that is a file.
+    pub fn file(mut self, key: &str, content: &str) -> Self {
+        self.files.push((key.into(), content.into()));
+        self
+    }
+
+    /// With this instead of a part of the payload, such as `services`.
+    pub fn with(mut self, part: &str, value: Value) -> Self {
+        self.payload.push((part.into(), value));
         self
     }
 
@@ -150,7 +177,7 @@ impl Job {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
-        variables.extend(self.variables.iter().cloned());
+        variables.extend(self.variables.iter().chain(&self.secrets).chain(&self.files).cloned());
         variables
     }
 
@@ -175,14 +202,18 @@ impl Job {
         let variables: Vec<Value> = self
             .payload_variables()
             .into_iter()
-            .map(|(key, value)| json!({"key": key, "value": value, "public": true, "file": false, "masked": false, "raw": false}))
+            .map(|(key, value)| {
+                let among = |list: &[(String, String)]| list.iter().any(|(name, _)| *name == key);
+                let public = !among(&self.secrets) && !among(&self.files) && key != "CI_JOB_TOKEN";
+                json!({"key": key, "value": value, "public": public, "file": among(&self.files), "masked": false, "raw": false})
+            })
             .collect();
         let artifacts = if self.artifacts {
             json!([{"name": "a", "paths": ["out/"], "when": "always", "artifact_type": "archive", "artifact_format": "zip"}])
         } else {
             Value::Null
         };
-        json!({
+        let mut response = json!({
             "id": self.id, "token": self.token(), "allow_git_fetch": true,
             "job_info": {
                 "name": "test", "stage": "test", "project_id": self.project, "project_name": "project",
@@ -206,6 +237,10 @@ impl Job {
                 "trace_sections": true,
                 "failure_reasons": ["script_failure", "runner_system_failure", "job_execution_timeout", "unknown_failure"]
             }
-        })
+        });
+        for (part, value) in &self.payload {
+            response[part] = value.clone();
+        }
+        response
     }
 }

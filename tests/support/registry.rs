@@ -90,6 +90,24 @@ impl Registry {
     }
 }
 
+/// A registry that takes connections and answers nothing, until this is dropped.
+pub struct Stopped(nix::unistd::Pid);
+
+impl Registry {
+    /// Stops it where it is.
+    pub fn stopped(&self) -> Stopped {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(self.0, nix::sys::signal::Signal::SIGCONT);
+    }
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();

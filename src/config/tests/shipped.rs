@@ -46,10 +46,16 @@ fn the_shipped_file_documents_every_key_and_stays_valid_with_all_of_them() {
     settings(&text);
     let document: toml::Table = text.parse().unwrap();
     for (header, keys) in schema::tables() {
+        // The same as [job], which documents it.
+        if header.starts_with("profile.NAME.job") {
+            continue;
+        }
         let mut table = &document;
-        for name in header.split('.').filter(|name| !name.is_empty()) {
+        for name in header.split('.').filter(|name| !name.is_empty() && *name != "0") {
             let name = if name == "NAME" { "big" } else { name };
-            table = table.get(name).and_then(toml::Value::as_table).unwrap_or_else(|| panic!("no [{header}]"));
+            let value = table.get(name).unwrap_or_else(|| panic!("no [{header}]"));
+            let value = value.as_array().map_or(value, |items| &items[0]);
+            table = value.as_table().unwrap_or_else(|| panic!("no [{header}]"));
         }
         for key in keys {
             assert!(table.contains_key(*key), "{key} is not in [{header}]");
@@ -64,8 +70,14 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.podman.environment.clear();
     found.socket.group = None;
     let job = &mut found.profiles.get_mut("default").unwrap().job;
-    job.images.default_image = None;
-    job.resources = crate::config::Resources::default();
+    (job.images.default_image, job.images.auth_file, job.ca_file) = (None, None, None);
+    (job.resources, job.maximum, job.services.resources) = Default::default();
+    let never = (job.isolation.privileged, job.isolation.services_privileged, job.isolation.read_only);
+    assert_eq!(never, (false, false, false));
+    (job.isolation, job.network, job.environment) = Default::default();
+    (job.services.limit, job.services.always, job.helper.image) = Default::default();
+    assert_eq!(job.policy.len(), 2);
+    job.policy = settings("").profiles["default"].job.policy.clone();
     assert_eq!(found, settings(""));
 }
 
@@ -90,4 +102,37 @@ fn paths_are_taken_in_their_plain_form() {
     let found = settings("run_dir = '/run//x/./y/'");
     assert_eq!(found.run_dir.as_os_str(), "/run/x/y");
     assert_eq!(found.socket.path, Path::new("/run/x/y/windlass.sock"));
+}
+
+#[test]
+fn all_keys_read_back_as_they_are_printed() {
+    let text = uncommented().replace("[profile.big.job]", "[profile.big.job]\nallowed_images = []\nservices = []");
+    let found = settings(&text);
+    let printed = crate::config::to_toml(&found).unwrap();
+    assert_eq!(settings(&printed), found, "{printed}");
+    let big = &found.profiles["big"].job;
+    assert!(big.services.always.is_empty() && big.isolation.devices == ["/dev/fuse"], "{big:?}");
+    let rules: Vec<_> = big.policy.iter().map(|rule| (rule.name.as_str(), rule.allowed_images.clone())).collect();
+    assert_eq!(rules, [("[[policy]] number 1", Some(vec!["**".to_owned()])), ("[job]", Some(vec![]))]);
+}
+
+#[test]
+fn values_that_a_container_could_not_have_are_refused_with_their_place() {
+    for (text, key, said) in [
+        ("[job]\ncpuset = '3-1'", "job.cpuset", "list of CPUs"),
+        ("[job]\nulimits = { nofiles = '1' }", "job.ulimits.nofiles", "nofile"),
+        ("[job]\nvolumes = ['/srv:/builds']", "job.volumes", "taken"),
+        ("[job]\npull_policy = ['always', 'often']", "job.pull_policy", "\"often\""),
+        ("[job]\nmemory = '1 GiB'\n[job.maximum]\nmemory = '512 MiB'", "job.maximum.memory", "below"),
+        ("[job]\nmemory_swap = '1 GiB'", "job.memory_swap", "needs a limit of memory"),
+        ("[job.helper]\nmode = 'image'", "job.helper.image", "needed"),
+        ("[[policy]]\nproject = ['x']", "policy[0].project", "projects"),
+        ("[policy]\nprojects = ['x']", "policy", "[[policy]]"),
+        ("[[policy]]\nallowed_images = ['x']", "policy[0].projects", "is missing"),
+        ("[[job.services]]\naliases = ['x']", "job.services[0]", "image"),
+        ("[job]\nenvironment = { PATH = '/x' }", "job.environment.PATH", "taken"),
+    ] {
+        let errors = crate::config::parse(Path::new("w.toml"), text).expect_err(text).to_string();
+        assert!(errors.contains(key) && errors.contains(said), "{text}: {errors}");
+    }
 }

@@ -1,15 +1,12 @@
 //! From a merged `[job]` table, or a profile's, to settings.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::DAY;
+use super::{DAY, more};
 use crate::config::checks::Checker;
 use crate::config::input::{Given, JobInput};
-use crate::config::settings::{
-    BuildSettings, HelperSettings, ImageSettings, Isolation, JobSettings, NetworkSettings, PolicyRule, Resources,
-    ServiceSettings,
-};
+use crate::config::keys::PolicyKeys;
+use crate::config::settings::{ImageSettings, JobSettings, NetworkSettings, Resources};
 use crate::config::values::{Number, Size, TimeSpan};
 
 /// gitlab-runner waits this long for a canceled job's stage, then starts the cleanup beside it.
@@ -29,7 +26,8 @@ const PIDS_MIN: u32 = 16;
 const PIDS_MAX: u32 = 4_194_304;
 
 /// Checks the table.
-pub(super) fn job(check: &mut Checker, given: &JobInput) -> JobSettings {
+pub(super) fn job(check: &mut Checker, given: &JobInput, policy: &[PolicyKeys]) -> JobSettings {
+    let keys = &*given.keys;
     let settings = JobSettings {
         exec: given.exec.value.0,
         grace: check.duration(&given.grace, STAGE_END_MAX),
@@ -37,8 +35,8 @@ pub(super) fn job(check: &mut Checker, given: &JobInput) -> JobSettings {
         timeout_margin: check.duration(&given.timeout_margin, DAY),
         images: ImageSettings {
             default_image: given.default_image.as_ref().map(|image| check.name(image, "an image")),
-            pull_policy: vec![given.pull_policy.value.0],
-            ..ImageSettings::default()
+            pull_policy: given.pull_policy.value.0.iter().map(|word| word.0).collect(),
+            ..more::images(keys)
         },
         resources: Resources {
             memory: given.memory.as_ref().map(|size| memory(check, size)),
@@ -46,19 +44,18 @@ pub(super) fn job(check: &mut Checker, given: &JobInput) -> JobSettings {
             pids: given.pids.as_ref().map(|number| {
                 check.whole(number, PIDS_MIN, PIDS_MAX, "; the init, a shell and its commands need some")
             }),
-            ..Resources::default()
+            ..more::resources(keys)
         },
-        network: NetworkSettings { mode: given.network.value.0, ..NetworkSettings::default() },
-        maximum: Resources::default(),
-        isolation: Isolation::default(),
-        services: ServiceSettings::default(),
-        helper: HelperSettings::default(),
-        build: BuildSettings::default(),
-        environment: BTreeMap::new(),
-        ca_file: None,
-        verify_jobs: false,
-        policy: vec![PolicyRule { name: "[job]".to_owned(), ..PolicyRule::default() }],
+        network: NetworkSettings { mode: given.network.value.0, ..more::network(keys) },
+        maximum: more::maximum(&keys.maximum),
+        isolation: more::isolation(keys),
+        services: more::services(keys),
+        helper: more::helper(&keys.helper),
+        environment: more::map(keys.environment.as_ref()),
+        ca_file: keys.ca_file.as_ref().map(|path| path.0.clone().into()),
+        policy: more::policy(keys, policy),
     };
+    more::together(check, given, &settings);
     let (grace, margin) = (&given.grace, &given.margin);
     if check.sound(&[&grace.origin, &margin.origin]) && settings.grace + settings.margin >= STAGE_END_MAX {
         // The profile's own key rather than the one it inherits, else the larger one.

@@ -1,0 +1,191 @@
+//! The keys of `[job]` whose values are checked as they are read. A profile has what it leaves out from the top level, key by key;
+//! a list or table replaces the whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::fragment::Field;
+use super::settings::{ExecMode, HelperMode, Network, PullPolicy};
+use super::texts::{
+    Address, Any, Bounded, Capability, Cpuset, Device, Directory, File, Flavor, Group, HelperImage, HostDirectory,
+    HostName, Image, OneOrMore, Pattern, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable,
+    Volume,
+};
+use super::values::{Number, Size, TimeSpan, Whole};
+use super::words::Word;
+
+/// A struct of optional keys that can be filled up from another. `placed` ones know their place in the file, and merging takes care of
+/// them.
+macro_rules! keys {
+    (
+        $(#[$doc:meta])* $name:ident { $($key:ident: $type:ty),* $(,)? }
+        $(tables { $($table:ident: $inner:ty),* $(,)? })?
+        $(placed { $($placed:ident: $placed_type:ty),* $(,)? })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Clone, Deserialize, Serialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(super) struct $name {
+            $(#[serde(skip_serializing_if = "Option::is_none")] pub $key: Option<$type>,)*
+            $($(#[serde(skip_serializing_if = "Option::is_none")] pub $placed: Field<$placed_type>,)*)?
+            $($(pub $table: $inner,)*)?
+        }
+
+        impl $name {
+            /// Takes from `base` what is missing.
+            pub(super) fn inherit(&mut self, base: &Self) {
+                $(if self.$key.is_none() { self.$key.clone_from(&base.$key); })*
+                $($(self.$table.inherit(&base.$table);)*)?
+            }
+        }
+    };
+}
+
+/// A weight of CPU time on cgroup v2.
+pub(super) type CpuWeight = Bounded<1, 10_000>;
+/// A weight of disk time as podman takes it.
+pub(super) type IoWeight = Bounded<10, 1000>;
+/// Processes: the init, a shell and its commands need some; the kernel's own limit is PID_MAX_LIMIT.
+pub(super) type Pids = Bounded<16, 4_194_304>;
+/// Bytes of a packet.
+pub(super) type Mtu = Bounded<576, 65_535>;
+/// Times that something is tried.
+pub(super) type Attempts = Bounded<1, 10>;
+/// A number of services or slots.
+pub(super) type Count = Bounded<0, 64>;
+pub(super) type Slots = Bounded<1, 1024>;
+
+type Map<K, V> = BTreeMap<Text<K>, Text<V>>;
+type List<F> = Vec<Text<F>>;
+
+keys! {
+    /// Keys of `[job]` and `[profile.NAME.job]`.
+    JobKeys {
+        pull_attempts: Attempts,
+        auth_file: Text<HostDirectory>,
+        access_ttl: TimeSpan,
+        disable_entrypoint_overwrite: bool,
+        memory_swap: Size,
+        cpuset: Text<Cpuset>,
+        cpu_weight: CpuWeight,
+        io_weight: IoWeight,
+        shm_size: Size,
+        storage_size: Size,
+        tmpfs: Map<Directory, Any>,
+        ulimits: Map<UlimitName, Ulimit>,
+        no_new_privileges: bool,
+        read_only: bool,
+        privileged: bool,
+        services_privileged: bool,
+        cap_add: List<Capability>,
+        cap_drop: List<Capability>,
+        seccomp: Text<Seccomp>,
+        security_opt: List<SecurityOption>,
+        devices: List<Device>,
+        volumes: List<Volume>,
+        sysctls: Map<Sysctl, Any>,
+        group_add: List<Group>,
+        network_mtu: Mtu,
+        ipv6: bool,
+        dns: List<Address>,
+        dns_search: List<HostName>,
+        extra_hosts: Map<HostName, Address>,
+        wait_for_services: TimeSpan,
+        services_required: bool,
+        services_limit: Count,
+        environment: Map<Variable, Any>,
+        ca_file: Text<File>,
+        allowed_images: List<Pattern>,
+        allowed_services: List<Pattern>,
+        allowed_users: List<User>,
+        allowed_pull_policies: Vec<Word<PullPolicy>>,
+        allowed_privileged_images: List<Pattern>,
+        allowed_privileged_services: List<Pattern>,
+        max_slots: Slots,
+        services: Vec<ServiceKeys>,
+    }
+    tables {
+        maximum: MaximumKeys,
+        service: LimitKeys,
+        helper: HelperKeys,
+    }
+    placed {
+        exec: Word<ExecMode>,
+        grace: TimeSpan,
+        margin: TimeSpan,
+        timeout_margin: TimeSpan,
+        default_image: String,
+        pull_policy: OneOrMore<Word<PullPolicy>>,
+        memory: Size,
+        cpus: Number,
+        pids: Whole,
+        network: Word<Network>,
+    }
+}
+
+keys! {
+    /// Keys of `[job.maximum]`.
+    MaximumKeys {
+        memory: Size,
+        memory_swap: Size,
+        cpus: Number,
+        cpu_weight: CpuWeight,
+        pids: Pids,
+        shm_size: Size,
+    }
+}
+
+keys! {
+    /// Keys of `[job.service]`.
+    LimitKeys {
+        memory: Size,
+        memory_swap: Size,
+        cpus: Number,
+        cpuset: Text<Cpuset>,
+        cpu_weight: CpuWeight,
+        pids: Pids,
+        shm_size: Size,
+        tmpfs: Map<Directory, Any>,
+        ulimits: Map<UlimitName, Ulimit>,
+    }
+}
+
+keys! {
+    /// Keys of `[job.helper]`.
+    HelperKeys {
+        mode: Word<HelperMode>,
+        image: Text<HelperImage>,
+        archives: Text<HostDirectory>,
+        flavor: Text<Flavor>,
+    }
+}
+
+/// Keys of each `[[job.services]]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceKeys {
+    pub image: Text<Image>,
+    #[serde(default)]
+    pub aliases: List<HostName>,
+    #[serde(default)]
+    pub entrypoint: List<Any>,
+    #[serde(default)]
+    pub command: List<Any>,
+    #[serde(default)]
+    pub environment: Map<Variable, Any>,
+}
+
+keys! {
+    /// Keys of each `[[policy]]`.
+    PolicyKeys {
+        projects: OneOrMore<Text<Pattern>>,
+        allowed_images: List<Pattern>,
+        allowed_services: List<Pattern>,
+        allowed_users: List<User>,
+        allowed_pull_policies: Vec<Word<PullPolicy>>,
+        allowed_privileged_images: List<Pattern>,
+        allowed_privileged_services: List<Pattern>,
+        max_slots: Slots,
+    }
+}

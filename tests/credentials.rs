@@ -1,0 +1,123 @@
+//! Registry logins of a job, and images that it may or may not have.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use serde_json::json;
+use support::registry::Registry;
+use support::{Host, Image, Job, Runner, State};
+
+/// `tester:secret`, the account of the registry.
+const LOGIN: &str = "dGVzdGVyOnNlY3JldA==";
+
+/// A host that pulls from this registry, which has a private image; the host does not have it any more.
+fn with_private_image(registry: &Registry, more: &str) -> (Host, String) {
+    let conf = registry.registries_conf().display().to_string();
+    let host = Host::configured(&format!(
+        "[job]\npull_policy = 'if-not-present'\n{more}\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
+    ));
+    let (source, target) = (host.image(&Image::busybox()), registry.image("group/private:1"));
+    let push = ["push", "--quiet", "--tls-verify=false", "--creds", "tester:secret", &source, &target];
+    let push = host.storage.command().args(push).output().unwrap();
+    assert!(push.status.success(), "{}", String::from_utf8_lossy(&push.stderr));
+    (host, target)
+}
+
+fn auth_config(registry: &Registry) -> String {
+    json!({"auths": {registry.image("").trim_end_matches('/'): {"auth": LOGIN}}}).to_string()
+}
+
+#[test]
+fn a_private_image_is_pulled_with_the_jobs_login_and_kept_from_jobs_without_one() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let (host, image) = with_private_image(&registry, "");
+    let runner = Runner::new(&host);
+    let with = |job: Job| job.secret("DOCKER_AUTH_CONFIG", &auth_config(&registry));
+    runner.play(&with(Job::new(&image))).expect(State::Success).expect_log("Pulled image");
+    // The host has it now.
+    let outcome = runner.play(&Job::new(&image).project(8, "other/project"));
+    outcome.expect_log("does not let this job pull").expect_log("whether this project may use it");
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    // Proven: the registry is not asked again.
+    let before = registry.requests();
+    runner.play(&with(Job::new(&image))).expect(State::Success).expect_log("present on this host");
+    assert_eq!(registry.requests(), before);
+    // Another project proves it for itself.
+    let other = with(Job::new(&image).project(9, "third/project"));
+    runner.play(&other).expect(State::Success).expect_log("present on this host");
+    assert!(registry.requests() > before);
+    host.podman(&["rmi", &image]);
+}
+
+#[test]
+fn gitlabs_own_login_counts_and_its_file_is_gone_after_prepare_and_nowhere_to_be_seen() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let (host, image) = with_private_image(&registry, "");
+    let url = registry.image("").trim_end_matches('/').to_owned();
+    let login = json!([{"type": "registry", "url": url, "username": "tester", "password": "secret"}]);
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&image).with("credentials", login));
+    attempt.configure().expect_code(0);
+    attempt.prepare().wait().expect_code(0).expect_text("Pulled image");
+    let lease = attempt.lease();
+    let files: Vec<String> = std::fs::read_dir(host.run_dir().join("leases").join(&lease))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(!files.iter().any(|name| name.contains("auth")), "{files:?}");
+    assert!(!host.log().contains(LOGIN) && !host.log().contains("tester"));
+    attempt.finish();
+    host.podman(&["rmi", &image]);
+}
+
+#[test]
+fn the_login_file_of_a_job_whose_runner_dies_while_it_pulls_is_gone_with_it() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let (host, image) = with_private_image(&registry, "");
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &auth_config(&registry)));
+    attempt.configure().expect_code(0);
+    let lease = attempt.lease();
+    let stopped = registry.stopped();
+    let prepare = attempt.prepare();
+    let file = host.run_dir().join("leases").join(&lease).join("auth.json");
+    support::wait::until("the login file is there", support::wait::seconds(20), || file.exists());
+    {
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+    runner.kill();
+    support::wait::until("the login file is gone", support::wait::seconds(10), || !file.exists());
+    drop(stopped);
+    drop(prepare);
+    host.wait_until_gone(&lease);
+}
+
+#[test]
+fn the_hosts_own_logins_come_after_the_jobs() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), auth_config(&registry)).unwrap();
+    let (host, image) = with_private_image(&registry, &format!("auth_file = '{}'", file.path().display()));
+    let runner = Runner::new(&host);
+    runner.play(&Job::new(&image)).expect(State::Success).expect_log("Pulled image");
+    host.podman(&["rmi", &image]);
+    let wrong = json!({"auths": {registry.image("").trim_end_matches('/'): {"auth": "eDp5"}}}).to_string();
+    let outcome = runner.play(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &wrong));
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+}
+
+#[test]
+fn pull_policies_are_tried_in_order_and_the_jobs_own_have_to_be_allowed() {
+    let host = Host::configured("[job]\npull_attempts = 1\npull_policy = ['always', 'never']");
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let outcome = runner.play(&Job::new(&image));
+    outcome.expect(State::Success).expect_log("present on this host");
+    let wanting = |policy: &str| Job::new(&image).with("image", json!({"name": image, "pull_policy": [policy]}));
+    runner.play(&wanting("never")).expect(State::Success);
+    let outcome = runner.play(&wanting("if-not-present"));
+    outcome.expect_log("pull_policy if-not-present is not allowed");
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+}

@@ -1,0 +1,142 @@
+//! The helper: predefined stages in a container of their own, and the runner's program in it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::{Host, Image, Job, Runner, State};
+
+/// A host whose helper has git, while its jobs' images have not.
+fn host(more: &str) -> Host {
+    let host = Host::start();
+    let image = host.image(&Image::git());
+    host.configure(&format!("[job.helper]\nmode = 'image'\nimage = '{image}'\n{more}"));
+    host.crash_daemon();
+    host
+}
+
+#[test]
+fn predefined_stages_run_in_the_helper_and_share_builds_and_cache_with_the_job() {
+    let host = host("");
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox().user("app"))));
+    attempt.make_ready();
+    let fetch = "command -v git; mkdir -p /builds/group/project /cache/x && echo fetched >/builds/group/project/file\n";
+    attempt.run_lines("get_sources", fetch).wait().expect_code(0).expect_text("/git");
+    // As user app, who did not make it.
+    let build = "command -v git || echo no git; cat /builds/group/project/file; echo built >>/builds/group/project/file; touch /cache/x/y; id -u\n";
+    let built = attempt.run_lines("build_script", build).wait();
+    built.expect_code(0).expect_text("no git\nfetched\n1234\n");
+    let after = attempt.run_lines("after_script", "id -u\n").wait();
+    after.expect_code(0).expect_text("1234");
+    let upload = "id -u; cat /builds/group/project/file; ls /cache/x\n";
+    attempt.run_lines("upload_artifacts_on_success", upload).wait().expect_text("0\nfetched\nbuilt\ny\n");
+    let lease = attempt.lease();
+    let work = host.dir().join("state/work").join(&lease[..12]);
+    assert!(work.join("builds").is_dir());
+    attempt.finish();
+    host.wait_until_gone(&lease);
+    assert!(!work.exists(), "its files go with the job");
+}
+
+#[test]
+fn builds_belong_to_the_job_alone() {
+    use std::os::unix::fs::MetadataExt;
+    let host = host("");
+    if !host.account.is_root() {
+        return;
+    }
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox())));
+    attempt.make_ready();
+    let about = host.dir().join("state/work").join(&attempt.lease()[..12]).metadata().unwrap();
+    assert!(about.uid() >= 1_000_000_000 && about.mode() & 0o777 == 0o700, "{:o} of {}", about.mode(), about.uid());
+    attempt.finish();
+}
+
+#[test]
+fn a_rootless_helper_shares_with_a_rootless_job() {
+    let Some(host) = Host::rootless("") else { return };
+    let image = host.image(&Image::git());
+    host.configure(&format!("[job.helper]\nmode = 'image'\nimage = '{image}'"));
+    host.crash_daemon();
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox().user("app"))));
+    attempt.make_ready();
+    attempt
+        .run_lines("get_sources", "umask; mkdir -p /builds/g/p && echo x >/builds/g/p/f\n")
+        .wait()
+        .expect_text("0000");
+    attempt.run_lines("build_script", "echo y >>/builds/g/p/f && cat /builds/g/p/f\n").wait().expect_text("x\ny\n");
+    let lease = attempt.lease();
+    attempt.finish();
+    host.wait_until_gone(&lease);
+    assert!(!host.dir().join("state/work").join(&lease[..12]).exists());
+}
+
+#[test]
+fn the_archive_that_comes_with_gitlab_runner_is_loaded_once() {
+    let host = Host::start();
+    let archives = host.dir().join("archives");
+    std::fs::create_dir(&archives).unwrap();
+    let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { std::env::consts::ARCH };
+    let archive = archives.join(format!("prebuilt-alpine-{arch}.tar.xz"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/images.sh");
+    let made =
+        Command::new("sh").args(["-c", "\"$0\" git | xz -0 >\"$1\""]).arg(&script).arg(&archive).status().unwrap();
+    assert!(made.success());
+    host.configure(&format!("[job.helper]\narchives = '{}'", archives.display()));
+    host.crash_daemon();
+    let runner = Runner::new(&host);
+    let job = || Job::new(&host.image(&Image::busybox())).script(&["command -v git || echo no git here"]);
+    let first = runner.play(&job());
+    first.expect(State::Success).expect_log("Loading the helper image").expect_log("no git here");
+    let second = runner.play(&job());
+    second.expect(State::Success);
+    assert!(!second.log().contains("Loading the helper image"), "{}", second.log());
+    for name in
+        String::from_utf8_lossy(&host.podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).stdout).lines()
+    {
+        if name.starts_with("localhost/windlass/helper:") {
+            host.podman(&["rmi", "--force", name]);
+        }
+    }
+}
+
+#[test]
+fn an_entrypoint_reads_the_jobs_variables_and_files_are_paths() {
+    let host = Host::start();
+    let entrypoint = ["/bin/sh", "-c", "echo \"entered with $COLOR, $KEY, $CI_JOB_TOKEN\"; exec \"$@\"", "entry"];
+    let image = host.image(&Image::busybox().entrypoint(&entrypoint));
+    let job = Job::new(&image).variable("COLOR", "green").file("KEY", "k3y-content");
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&job);
+    attempt.make_ready();
+    let finished = attempt.run_lines("build_script", "echo script\n").wait();
+    finished.expect_code(0).expect_text(&format!("entered with green, /builds/group/project.tmp/KEY, {}", job.token()));
+    let lease = attempt.lease();
+    for container in host.containers(&format!("io.windlass.lease={}", &lease[..12])) {
+        let inspected = host.podman(&["inspect", &container]);
+        let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+        assert!(!text.contains(&job.token()) && !text.contains("k3y-content"), "{text}");
+    }
+    assert!(!host.log().contains(&job.token()) && !host.log().contains("k3y-content"));
+    attempt.finish();
+}
+
+#[test]
+fn a_job_sets_its_own_limits_up_to_the_administrators() {
+    let host = Host::configured("[job]\nmemory = '256 MiB'\n[job.maximum]\nmemory = '512 MiB'");
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    runner
+        .play(&Job::new(&image).variable("WINDLASS_MEMORY", "4GiB"))
+        .expect(State::Success)
+        .expect_log("WINDLASS_MEMORY asks for");
+    let outcome = runner.play(&Job::new(&image).variable("WINDLASS_MEMORY", "a lot"));
+    outcome.expect_log("a size of at least 6 MiB");
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+}

@@ -1,0 +1,153 @@
+//! Services: names, ports, readiness, variables, and what is left of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use serde_json::json;
+use support::host::SharedHost;
+use support::{Host, Image, Job, Runner, State};
+
+static HOST: SharedHost = SharedHost::new("");
+
+/// A web server on port 8080 that serves its own environment.
+fn server() -> Image {
+    Image::busybox().expose(8080).cmd(&[
+        "sh",
+        "-c",
+        "mkdir /tmp/www && env >/tmp/www/env && hostname >/tmp/www/name && exec httpd -f -p 8080 -h /tmp/www",
+    ])
+}
+
+#[test]
+fn two_services_on_one_port_are_reached_by_all_their_names_from_job_and_each_other() {
+    let host = HOST.get();
+    let image = host.image(&server());
+    let job = Job::new(&host.image(&Image::busybox()))
+        .with("services", json!([{"name": image, "alias": "db, database"}, {"name": image, "alias": "cache"}]))
+        .script(&[
+            "for name in db database cache; do wget -q -O - http://$name:8080/name; done",
+            "grep -c build /etc/hosts",
+            "test \"$(grep -w db /etc/hosts | cut -f1)\" != \"$(grep -w cache /etc/hosts | cut -f1)\"",
+        ]);
+    let runner = Runner::new(&host);
+    let outcome = runner.play(&job);
+    outcome.expect(State::Success).expect_log("Service db is ready after").expect_log("Service cache is ready after");
+    outcome.expect_log("db\ndb\ncache\n");
+    let secrets = host.podman(&["secret", "ls", "--format", "{{.Name}}"]);
+    assert!(!String::from_utf8_lossy(&secrets.stdout).contains(&job.id.to_string()));
+}
+
+#[test]
+fn a_service_sees_public_variables_and_its_own_and_none_is_in_podman_inspect() {
+    let host = HOST.get();
+    let image = host.image(&server());
+    let job =
+        Job::new(&host.image(&Image::busybox())).variable("COLOR", "green").secret("DEPLOY_KEY", "k3y-s3cret").with(
+            "services",
+            json!([{"name": image, "alias": "db", "variables": [
+                {"key": "PASSWORD", "value": "pass-$COLOR-w0rd"}, {"key": "STOLEN", "value": "<$DEPLOY_KEY>"}]}]),
+        );
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&job);
+    attempt.make_ready();
+    let lease = attempt.lease();
+    let environment = attempt.run_lines("build_script", "wget -q -O - http://db:8080/env\n").wait();
+    environment.expect_code(0).expect_text("COLOR=green").expect_text("PASSWORD=pass-green-w0rd");
+    environment.expect_text("STOLEN=<>");
+    assert!(!environment.text().contains("k3y-s3cret"), "{}", environment.text());
+    for container in host.containers(&format!("io.windlass.lease={}", &lease[..12])) {
+        let inspected = host.podman(&["inspect", &container]);
+        let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+        assert!(!text.contains("w0rd") && !text.contains("k3y-s3cret"), "{text}");
+    }
+    let commands = support::processes::all().into_iter().map(|process| process.command).collect::<Vec<_>>().join("\n");
+    assert!(!commands.contains("w0rd") && !commands.contains("k3y-s3cret"), "{commands}");
+    attempt.finish();
+    host.wait_until_gone(&lease);
+    let secrets = host.podman(&["secret", "ls", "--format", "{{.Name}}"]);
+    assert!(!String::from_utf8_lossy(&secrets.stdout).contains(&lease[..12]));
+}
+
+#[test]
+fn a_service_that_ends_is_named_with_its_last_words_and_the_job_goes_on_unless_it_is_required() {
+    let host = Host::configured("[job]\nwait_for_services = '20s'\n[profile.strict.job]\nservices_required = true");
+    let broken = Image::busybox().expose(9).cmd(&["sh", "-c", "echo no configuration >&2; exit 3"]);
+    let (image, job) = (host.image(&broken), host.image(&Image::busybox()));
+    let job = || Job::new(&job).with("services", json!([{"name": image, "alias": "broken"}]));
+    let runner = Runner::new(&host);
+    let outcome = runner.play(&job());
+    outcome.expect(State::Success).expect_log("service broken").expect_log("exited, exit code 3");
+    outcome.expect_log("[service broken] no configuration");
+    let outcome = runner.play(&job().profile("strict"));
+    outcome.expect_log("not ready: broken (services_required");
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+}
+
+#[test]
+fn a_service_whose_port_opens_late_is_waited_for_and_one_that_never_does_is_a_warning() {
+    let host = Host::configured("[job]\nwait_for_services = '3s'");
+    let late = Image::busybox().expose(8080).cmd(&["sh", "-c", "sleep 1; exec httpd -f -p 8080 -h /tmp"]);
+    let never = Image::busybox().expose(8080).cmd(&["sleep", "1000"]);
+    let job = Job::new(&host.image(&Image::busybox())).with(
+        "services",
+        json!([{"name": host.image(&late), "alias": "late"}, {"name": host.image(&never), "alias": "never"}]),
+    );
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success).expect_log("Service late is ready after");
+    outcome.expect_log("service never").expect_log("it is running");
+}
+
+#[test]
+fn the_variable_for_the_port_beats_what_the_image_exposes() {
+    let host = HOST.get();
+    let image = Image::busybox().expose(1).cmd(&["httpd", "-f", "-p", "8081", "-h", "/tmp"]);
+    let services = json!([{"name": host.image(&image), "alias": "web", "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8081"}]}]);
+    let job = Job::new(&host.image(&Image::busybox())).with("services", services);
+    Runner::new(&host).play(&job).expect(State::Success).expect_log("Service web is ready after");
+}
+
+#[test]
+fn what_the_rules_forbid_fails_the_job_with_the_rules_name() {
+    let host = Host::configured(
+        "[job]\nservices_limit = 1\nallowed_services = ['localhost/windlass/busybox']\nallowed_images = ['localhost/windlass/*']",
+    );
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let refused = |job: Job, words: &str| {
+        let outcome = runner.play(&job);
+        outcome.expect_log(words);
+        assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+        assert_eq!(outcome.names(), ["config", "prepare", "cleanup"]);
+    };
+    refused(Job::new(&image).with("services", json!([{"name": "redis:7"}])), "allowed_services of [job]");
+    refused(Job::new(&image).with("services", json!([{"name": image}, {"name": image}])), "services_limit");
+    refused(Job::new("LOCALHOST/other/busybox:1"), "allowed_images of [job]");
+    runner.play(&Job::new(&image)).expect(State::Success);
+}
+
+#[test]
+fn services_go_with_a_runner_that_is_killed() {
+    let host = Host::start();
+    let image = host.image(&server());
+    let job = Job::new(&host.image(&Image::busybox())).with("services", json!([{"name": image, "alias": "db"}]));
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&job);
+    attempt.make_ready();
+    let lease = attempt.lease();
+    assert_eq!(host.containers(&format!("io.windlass.lease={}", &lease[..12])).len(), 2);
+    runner.kill();
+    host.wait_until_gone(&lease);
+    assert!(host.containers(&format!("io.windlass.lease={}", &lease[..12])).is_empty());
+}
+
+#[test]
+fn docker_in_docker_without_its_privilege_is_named() {
+    let host = HOST.get();
+    let image = host.image(&Image::busybox());
+    let tag = format!("localhost/windlass-{}/docker:27-dind", std::process::id());
+    assert!(host.podman(&["tag", &image, &tag]).status.success());
+    let job = Job::new(&image).with("services", json!([{"name": tag, "command": ["sleep", "1000"]}]));
+    Runner::new(&host).play(&job).expect(State::Success).expect_log("needs the host's privileges");
+    host.podman(&["rmi", &tag]);
+}
