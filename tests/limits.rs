@@ -74,3 +74,15 @@ fn a_fork_bomb_meets_the_pids_limit() {
     outcome.expect_log("too many processes");
     runner.play(&Job::new(&image).script(&["echo well"])).expect(State::Success).expect_log("well");
 }
+
+#[test]
+fn the_job_log_ends_with_what_the_job_used() {
+    let host = Host::start();
+    let runner = Runner::new(&host);
+    let job = Job::new(&host.image(&Image::busybox())).script(&["i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"]);
+    let outcome = runner.play(&job);
+    outcome.expect(State::Success);
+    if enforced(&host, "memory") {
+        outcome.expect_log("The job used ").expect_log("of memory at its peak").expect_log("s of CPU time");
+    }
+}

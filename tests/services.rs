@@ -34,8 +34,6 @@ fn two_services_on_one_port_are_reached_by_all_their_names_from_job_and_each_oth
     let outcome = runner.play(&job);
     outcome.expect(State::Success).expect_log("Service db is ready after").expect_log("Service cache is ready after");
     outcome.expect_log("db\ndb\ncache\n");
-    let secrets = host.podman(&["secret", "ls", "--format", "{{.Name}}"]);
-    assert!(!String::from_utf8_lossy(&secrets.stdout).contains(&job.id.to_string()));
 }
 
 #[test]
@@ -64,9 +62,6 @@ fn a_service_sees_public_variables_and_its_own_and_none_is_in_podman_inspect() {
     let commands = support::processes::all().into_iter().map(|process| process.command).collect::<Vec<_>>().join("\n");
     assert!(!commands.contains("w0rd") && !commands.contains("k3y-s3cret"), "{commands}");
     attempt.finish();
-    host.wait_until_gone(&lease);
-    let secrets = host.podman(&["secret", "ls", "--format", "{{.Name}}"]);
-    assert!(!String::from_utf8_lossy(&secrets.stdout).contains(&lease[..12]));
 }
 
 #[test]
@@ -96,6 +91,25 @@ fn a_service_whose_port_opens_late_is_waited_for_and_one_that_never_does_is_a_wa
     let outcome = Runner::new(&host).play(&job);
     outcome.expect(State::Success).expect_log("Service late is ready after");
     outcome.expect_log("service never").expect_log("it is running");
+}
+
+#[test]
+fn an_image_with_a_healthcheck_is_asked_for_its_health_with_the_services_variables() {
+    let host = HOST.get();
+    let directory = tempfile::tempdir().unwrap();
+    let base = host.image(&Image::busybox());
+    let name = format!("localhost/windlass-{}/healthy:1", std::process::id());
+    let file = format!(
+        "FROM {base}\nEXPOSE 9/tcp\nHEALTHCHECK CMD test \"$ANSWER\" = 42 && test -e /tmp/up\nCMD [\"sh\", \"-c\", \"sleep 1; touch /tmp/up; exec sleep 1000\"]\n"
+    );
+    std::fs::write(directory.path().join("Containerfile"), file).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let built = host.podman(&["build", "--quiet", "--format", "docker", "--network", "none", "--tag", &name, path]);
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let services = json!([{"name": name, "alias": "app", "variables": [{"key": "ANSWER", "value": "42"}]}]);
+    let job = Job::new(&base).with("services", services);
+    Runner::new(&host).play(&job).expect(State::Success).expect_log("Service app is ready after");
+    host.podman(&["rmi", &name]);
 }
 
 #[test]
@@ -150,4 +164,23 @@ fn docker_in_docker_without_its_privilege_is_named() {
     let job = Job::new(&image).with("services", json!([{"name": tag, "command": ["sleep", "1000"]}]));
     Runner::new(&host).play(&job).expect(State::Success).expect_log("needs the host's privileges");
     host.podman(&["rmi", &tag]);
+}
+
+#[test]
+fn what_services_say_is_in_the_job_log_when_the_job_wants_that() {
+    let host = HOST.get();
+    let talks = Image::busybox().cmd(&["sh", "-c", "echo starting; until test -e /tmp/stop; do sleep 0.1; done"]);
+    let (image, base) = (host.image(&talks), host.image(&Image::busybox()));
+    let job = || Job::new(&base).with("services", json!([{"name": image, "alias": "talker"}]));
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&job().variable("CI_DEBUG_SERVICES", "true"));
+    attempt.make_ready();
+    let stage = attempt.run_lines("build_script", "while ! test -e /tmp/go; do sleep 0.05; done\n");
+    stage.wait_for_output("[service talker] starting");
+    stage.terminate();
+    stage.wait();
+    attempt.finish();
+    let outcome = runner.play(&job());
+    outcome.expect(State::Success);
+    assert!(!outcome.log().contains("[service talker]"), "{}", outcome.log());
 }

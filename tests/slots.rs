@@ -67,3 +67,23 @@ fn a_job_ended_while_it_waits_for_a_slot_waits_no_more() {
     second.cleanup().wait().expect_code(0);
     first.finish();
 }
+
+#[test]
+fn a_project_with_all_its_slots_waits_for_itself_while_others_go_on() {
+    let host = Host::configured("slots = 3\n[job]\nmax_slots = 1");
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let mut first = runner.attempt(&Job::new(&image));
+    first.configure().expect_code(0);
+    let second = runner.attempt(&Job::new(&image));
+    let waiting = second.config();
+    waiting.wait_for_output("another job of this project");
+    host.crash_daemon();
+    let mut other = runner.attempt(&Job::new(&image).project(8, "group/other"));
+    other.configure().expect_code(0);
+    assert!(waiting.is_running());
+    first.finish();
+    waiting.wait_for(seconds(20)).expect_code(0);
+    other.finish();
+    second.cleanup().wait().expect_code(0);
+}

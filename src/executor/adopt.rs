@@ -46,7 +46,7 @@ impl Executor {
             record.forget_containers();
             super::auth::forget(&self.leases_dir().join(record.id.secret()));
         }
-        let slot = self.slots.adopt(&record.profile, record.slot, &record.id);
+        let slot = self.slots.adopt(&record.profile, record.slot, &record.id).with_project(self.place_of(&record));
         let lease = Arc::new(Lease::new(record.clone(), &self.leases_dir(), slot));
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, state = ?record.state, "adopted");

@@ -1,5 +1,6 @@
 //! A lease in memory: its record, who uses it, and how it ends.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +25,8 @@ pub struct Lease {
     record: Mutex<Record>,
     notes: Mutex<Notes>,
     slot: Mutex<Option<Slot>>,
+    /// The time of the last line of each service's log that was passed on, in podman's words.
+    pub log_times: Mutex<HashMap<String, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +50,7 @@ impl Lease {
             record: Mutex::new(record),
             notes: Mutex::default(),
             slot: Mutex::new(Some(slot)),
+            log_times: Mutex::default(),
         }
     }
 

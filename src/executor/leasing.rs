@@ -12,7 +12,7 @@ use super::record::{LeaseId, Record, unix_time};
 use super::slots::Slot;
 use super::{BUILDS_DIR, CACHE_DIR, Executor, Failure, JobLog, Lease};
 use crate::config::Profile;
-use crate::job::Job;
+use crate::job::{Job, policy};
 use crate::protocol::daemon::{Configured, ProcessId};
 
 /// Jobs that wait for a slot.
@@ -79,31 +79,42 @@ impl Executor {
         job: &Job,
         log: &JobLog,
     ) -> Result<Slot, Failure> {
-        if let Some(slot) = self.slots.try_take(name, id) {
-            return Ok(slot);
+        let rule = policy::rule_for(&profile.job.policy, &job.project_path).map_err(Failure::system)?;
+        let project = format!("{} {}", job.instance, job.project_id);
+        let places = rule.max_slots.map(|most| (most, self.slots.of_project(name, &project, most)));
+        // A job that waits for its own project's place waits for no slot yet, so it stands in nobody's way.
+        let place = places.as_ref().and_then(|(_, places)| Arc::clone(places).try_acquire_owned().ok());
+        if (places.is_none() || place.is_some())
+            && let Some(slot) = self.slots.try_take(name, id)
+        {
+            return Ok(slot.with_project(place));
         }
         let waiter = Waiter { job: job.clone(), profile: name.to_owned(), since: unix_time() };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), waiter);
         let _listed = Listed { waiting: &self.waiting, id };
-        let holders: Vec<String> = self
-            .all_leases()
-            .iter()
-            .map(|lease| lease.record())
-            .filter(|record| record.profile == name)
-            .map(|record| record.job.id.to_string())
-            .collect();
-        log.line(format!(
-            "Waiting for a free slot, up to {}: all {} of profile {name} are in use (by job {})",
-            humantime::format_duration(profile.slot_wait),
-            profile.slots,
-            holders.join(", "),
-        ));
+        let wait = humantime::format_duration(profile.slot_wait);
+        match &places {
+            Some((most, _)) if place.is_none() => log.line(format!(
+                "Waiting for another job of this project to end, up to {wait}: {most} may run at once (max_slots of {})",
+                rule.name
+            )),
+            _ => log.line(format!(
+                "Waiting for a free slot, up to {wait}: all {} of profile {name} are in use (by job {})",
+                profile.slots,
+                self.holders(name)
+            )),
+        }
         let since = Instant::now();
-        let slot = tokio::time::timeout(profile.slot_wait, self.slots.take(name, id)).await;
-        let Ok(Some(slot)) = slot else {
+        let turn = async {
+            let place = match (place, places) {
+                (None, Some((_, places))) => places.acquire_owned().await.ok(),
+                (place, _) => place,
+            };
+            Some(self.slots.take(name, id).await?.with_project(place))
+        };
+        let Ok(Some(slot)) = tokio::time::timeout(profile.slot_wait, turn).await else {
             return Err(Failure::system(format!(
-                "no slot of profile {name} came free within {}; `slots` and `slot_wait` in windlass.toml, and `concurrent` or `limit` in the runner's config.toml, decide how many jobs come at once",
-                humantime::format_duration(profile.slot_wait),
+                "no slot of profile {name} came free within {wait}; `slots`, `max_slots` and `slot_wait` in windlass.toml, and `concurrent` or `limit` in the runner's config.toml, decide how many jobs come at once"
             )));
         };
         log.line(format!(
@@ -112,6 +123,21 @@ impl Executor {
             humantime::format_duration(Duration::from_secs(since.elapsed().as_secs()))
         ));
         Ok(slot)
+    }
+
+    /// The place of its project that an adopted lease goes on holding.
+    pub(super) fn place_of(&self, record: &Record) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let (job, rules) = (&record.job, &record.settings.policy);
+        let most = policy::rule_for(rules, &job.project_path).ok()?.max_slots?;
+        let project = format!("{} {}", job.instance, job.project_id);
+        self.slots.of_project(&record.profile, &project, most).try_acquire_owned().ok()
+    }
+
+    /// The jobs that hold a profile's slots.
+    fn holders(&self, profile: &str) -> String {
+        let records = self.all_leases().into_iter().map(|lease| lease.record());
+        let holders = records.filter(|record| record.profile == profile).map(|record| record.job.id.to_string());
+        holders.collect::<Vec<_>>().join(", ")
     }
 
     /// What gitlab-runner is told about a lease.

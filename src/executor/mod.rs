@@ -18,12 +18,14 @@ mod prepare;
 mod readiness;
 mod record;
 mod runner_program;
+mod service_logs;
 mod services;
 mod slots;
 mod stage;
 mod status;
 mod sweep;
 mod teardown;
+mod used;
 mod watch;
 mod work_dir;
 

@@ -37,7 +37,7 @@ fn check_of(service: &Intended<'_>, inputs: &Inputs) -> Option<Check> {
     if let Some(port) = port.and_then(|port| port.trim().parse().ok()) {
         return Some(Check::Ports(vec![port]));
     }
-    if service.image.healthcheck {
+    if !service.image.healthcheck.is_empty() {
         return Some(Check::Health);
     }
     let ports: Vec<u16> = service.image.ports.iter().copied().take(PORTS_MAX).collect();
@@ -122,7 +122,9 @@ impl Executor {
         for (index, check) in waiting {
             match check {
                 Check::Health => {
-                    if self.podman.is_healthy(services[usize::from(*index)].container()).await {
+                    let service = &services[usize::from(*index)];
+                    let check = &service.image.healthcheck;
+                    if self.podman.is_healthy(service.container(), check, &service.secrets).await {
                         ready.push(*index);
                     }
                 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::used::Used;
 use crate::config::JobSettings;
 use crate::job::Job;
 use crate::protocol::daemon::ProcessId;
@@ -127,8 +128,6 @@ pub struct ServiceContainer {
     pub name: String,
     /// Its first alias, for people.
     pub alias: String,
-    /// podman secrets that it reads variables from.
-    pub secrets: Vec<String>,
 }
 
 /// The stage that runs.
@@ -192,6 +191,9 @@ pub struct Record {
     pub debug_services: bool,
     /// The stage that runs.
     pub stage: Option<RunningStage>,
+    /// What its container has used so far.
+    #[serde(default)]
+    pub used: Used,
 }
 
 impl Record {
@@ -220,6 +222,7 @@ impl Record {
             file_variables: Vec::new(),
             debug_services: false,
             stage: None,
+            used: Used::default(),
             job,
         }
     }

@@ -10,7 +10,7 @@ use super::{Executor, Failure, Inputs, JobLog};
 use crate::config::Network;
 use crate::job::secrets::Secret;
 use crate::job::services::{ServiceVariables, variables};
-use crate::podman::{Image, JobNetwork, Place, SecretVariable, ServiceSpec, UserMap};
+use crate::podman::{Image, JobNetwork, Place, ServiceSpec, UserMap};
 
 /// The name of the job's own container in its network, as with the Docker executor.
 const JOB_NAME: &str = "build";
@@ -24,13 +24,26 @@ pub struct Intended<'a> {
     pub image: &'a Image,
     container: String,
     plain: Vec<(String, String)>,
-    secret: Vec<(SecretVariable, Secret)>,
+    /// Variables that podman is not to know.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 impl Intended<'_> {
     /// What people call it.
     pub fn name(&self) -> &str {
         self.planned.names.first().map_or(self.container.as_str(), String::as_str)
+    }
+
+    /// Program and arguments: the image's, or what the job has instead. As with Docker, an entrypoint of the job's own takes the
+    /// image's CMD away too.
+    fn line(&self) -> Vec<String> {
+        let asked = &self.planned.asked;
+        let own = !asked.entrypoint.is_empty();
+        // `[""]` is the way to say "none".
+        let entrypoint = if own { &asked.entrypoint } else { &self.image.entrypoint };
+        let entrypoint = entrypoint.iter().filter(|word| !own || !word.is_empty());
+        let command = if own || !asked.command.is_empty() { &asked.command } else { &self.image.command };
+        entrypoint.chain(command).cloned().collect()
     }
 
     /// Its container's name.
@@ -40,11 +53,7 @@ impl Intended<'_> {
 
     /// What the lease's record keeps of it.
     pub fn on_record(&self) -> ServiceContainer {
-        ServiceContainer {
-            name: self.container.clone(),
-            alias: self.name().to_owned(),
-            secrets: self.secret.iter().map(|(variable, _)| variable.secret.clone()).collect(),
-        }
+        ServiceContainer { name: self.container.clone(), alias: self.name().to_owned() }
     }
 }
 
@@ -58,16 +67,13 @@ pub fn intended<'a>(record: &Record, plan: &'a Plan, images: &'a [Image], inputs
         for (name, value) in &record.settings.environment {
             plain.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        let secret = secret.into_iter().map(|(variable, value)| {
-            let secret = record.name_of(&format!("service{index}-{variable}"));
-            (SecretVariable { secret, variable }, Secret::new(value))
-        });
+        let secrets = secret.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
         Intended {
             planned,
             image,
             container: record.name_of(&format!("service{index}")),
             plain: plain.into_iter().collect(),
-            secret: secret.collect(),
+            secrets,
         }
     })
     .collect()
@@ -172,11 +178,9 @@ impl Executor {
                 labels: self.labels(record, "service"),
                 image_id: service.image.id.clone(),
                 hostname: service.name().chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned(),
-                entrypoint: service.planned.asked.entrypoint.clone(),
-                command: service.planned.asked.command.clone(),
+                line: service.line(),
                 user: service.planned.asked.options.user.clone(),
                 variables: service.plain.clone(),
-                secrets: service.secret.iter().map(|(variable, _)| variable.clone()).collect(),
                 user_map,
                 network: record.settings.network.clone(),
                 place: places.of_service(index),
@@ -190,20 +194,9 @@ impl Executor {
     }
 
     async fn start_service(&self, service: &Intended<'_>, spec: ServiceSpec) -> Result<(), Failure> {
-        let failed = |what: &str, error: crate::podman::PodmanError| {
-            Failure::system(format!(
-                "service {} ({}) {what}: {}",
-                service.name(),
-                service.planned.image.reference,
-                error.message
-            ))
-        };
-        for (variable, value) in &service.secret {
-            self.podman
-                .create_secret(&variable.secret, value.expose())
-                .await
-                .map_err(|error| failed("can't get its variables", error))?;
-        }
-        self.podman.run_service(&spec).await.map_err(|error| failed("could not be started", error))
+        self.podman.run_service(&spec, &service.secrets).await.map_err(|error| {
+            let image = &service.planned.image.reference;
+            Failure::system(format!("service {} ({image}) could not be started: {}", service.name(), error.message))
+        })
     }
 }

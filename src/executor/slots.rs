@@ -1,7 +1,7 @@
 //! Slots: places for concurrent jobs, first come, first served.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -11,6 +11,8 @@ use super::LeaseId;
 #[derive(Debug)]
 pub struct Slots {
     pools: BTreeMap<String, Arc<Pool>>,
+    /// The places of projects that may not have all slots, by profile and project.
+    projects: Mutex<BTreeMap<(String, String), Weak<Semaphore>>>,
 }
 
 #[derive(Debug)]
@@ -31,8 +33,19 @@ pub struct Slot {
     /// Its number within the profile.
     pub index: u32,
     pool: Option<Arc<Pool>>,
+    /// Its project's own place, where a project may not have all slots.
+    _project: Option<OwnedSemaphorePermit>,
     /// None for a lease from before a change of the configuration that took its slot away.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// Gives it the place of its project too.
+    #[must_use]
+    pub fn with_project(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self._project = place;
+        self
+    }
 }
 
 impl Drop for Slot {
@@ -52,7 +65,23 @@ impl Slots {
             free: Arc::new(Semaphore::new(count as usize)),
             held: Mutex::new(vec![None; count as usize]),
         };
-        Self { pools: profiles.map(|(name, count)| (name, Arc::new(pool(count)))).collect() }
+        Self {
+            pools: profiles.map(|(name, count)| (name, Arc::new(pool(count)))).collect(),
+            projects: Mutex::default(),
+        }
+    }
+
+    /// The places of a project that may have `most` slots of a profile at once. They are forgotten when no job holds or awaits one.
+    pub fn of_project(&self, profile: &str, project: &str, most: u32) -> Arc<Semaphore> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        projects.retain(|_, places| places.strong_count() > 0);
+        let key = (profile.to_owned(), project.to_owned());
+        if let Some(places) = projects.get(&key).and_then(Weak::upgrade) {
+            return places;
+        }
+        let places = Arc::new(Semaphore::new(most as usize));
+        projects.insert(key, Arc::downgrade(&places));
+        places
     }
 
     /// Takes a slot if one is free and nobody has waited longer.
@@ -77,18 +106,25 @@ impl Slots {
             held.len() - 1
         });
         held[index] = Some(lease.clone());
-        Slot { index: u32::try_from(index).unwrap_or(u32::MAX), pool: Some(Arc::clone(pool)), _permit: Some(permit) }
+        Slot {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            pool: Some(Arc::clone(pool)),
+            _project: None,
+            _permit: Some(permit),
+        }
     }
 
     /// Gives an adopted lease the slot that it had, even if the configuration no longer has that slot.
     pub fn adopt(&self, profile: &str, index: u32, lease: &LeaseId) -> Slot {
-        let Some(pool) = self.pools.get(profile) else { return Slot { index, pool: None, _permit: None } };
+        let Some(pool) = self.pools.get(profile) else {
+            return Slot { index, pool: None, _project: None, _permit: None };
+        };
         let permit = Arc::clone(&pool.free).try_acquire_owned().ok();
         let mut held = pool.held();
         if let Some(place) = held.get_mut(index as usize) {
             *place = Some(lease.clone());
         }
-        Slot { index, pool: Some(Arc::clone(pool)), _permit: permit }
+        Slot { index, pool: Some(Arc::clone(pool)), _project: None, _permit: permit }
     }
 
     /// Who holds what: profile, index, lease.

@@ -9,11 +9,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
 
 use super::record::{Container, Record, Role, RunningStage, State, unix_time};
+use super::used::LAST_STAGE;
 use super::{Executor, Failure, Lease, init_client};
 use crate::config::ExecMode;
 use crate::protocol::daemon::StageReady;
 use crate::protocol::frame::encode_message;
-use crate::protocol::init::{Reply, Request, Stage};
+use crate::protocol::init::{Reply, Request, Stage, Usage};
 
 /// How long podman may take to say what became of a container before it is killed anyway.
 const FATE_WITHIN: Duration = Duration::from_secs(5);
@@ -38,8 +39,8 @@ pub struct StageCall {
 /// How a shim let go of its stage.
 #[derive(Debug)]
 pub enum StageEnd {
-    /// It says that the stage is over and its output complete.
-    Done,
+    /// It says that the stage is over and its output complete; with what the container has used.
+    Done(Option<Usage>),
     /// Its connection ended before that: it was killed.
     Gone,
     /// It can't get on with the init.
@@ -101,6 +102,7 @@ impl Executor {
             pass_pipes: record.settings.exec == ExecMode::Init,
             grace_ms: milliseconds(record.settings.grace),
             margin_ms: milliseconds(record.settings.margin),
+            closing: (name == LAST_STAGE).then(|| record.used.line()).flatten(),
         };
         tracing::debug!(lease = %lease.id, job = record.job.id, stage = name, attach, "stage");
         Ok(StageCall { lease: Arc::clone(lease), ready, connection, role, _gate: gate })
@@ -137,8 +139,13 @@ impl Executor {
     pub async fn close_stage(self: &Arc<Self>, call: StageCall, end: StageEnd) -> Option<String> {
         let lease = Arc::clone(&call.lease);
         match end {
-            StageEnd::Done => {
-                clear(&lease);
+            StageEnd::Done(usage) => {
+                let usage = usage.filter(|_| call.role == Role::Job);
+                // A lease that ends needs no note.
+                let _ = lease.update(|record| {
+                    record.stage = None;
+                    usage.iter().for_each(|usage| record.used.add(usage));
+                });
                 None
             }
             StageEnd::Gone => {

@@ -59,9 +59,6 @@ impl Executor {
         if let Some(network) = &record.network {
             errors.extend(self.podman.remove_network(network).await.err().map(|error| error.to_string()));
         }
-        for secret in record.services.iter().flat_map(|service| &service.secrets) {
-            errors.extend(self.podman.remove_secret(secret).await.err().map(|error| error.to_string()));
-        }
         if record.work_dir {
             errors.extend(self.remove_work_dir(&record).await.err().map(|error| format!("{error:#}")));
         }

@@ -10,6 +10,7 @@ mod engine;
 mod environment;
 mod pump;
 mod relay;
+mod service;
 mod shell;
 mod stage;
 mod usage;
@@ -35,7 +36,9 @@ const USAGE: &str =
   windlass-init hold    keep the container alive, for stages that come by `podman exec`
   windlass-init exec    run one stage that comes in frames on standard input (under `podman exec`)
   windlass-init connect ADDRESS:PORT[,ADDRESS:PORT...] ...
-                        print the numbers of the arguments, from 0, of which one address takes a connection";
+                        print the numbers of the arguments, from 0, of which one address takes a connection
+  windlass-init become PROGRAM [ARGUMENT...]
+                        become a service's program, with the variables that come through descriptor 3";
 
 /// Runs the program with these arguments (without its name).
 ///
@@ -44,6 +47,7 @@ const USAGE: &str =
 pub fn main(arguments: &[String]) -> Result<()> {
     let mode = match arguments {
         [mode, addresses @ ..] if mode == "connect" && !addresses.is_empty() => return connect::run(addresses),
+        [mode, line @ ..] if mode == "become" => return service::run(line),
         [mode] => mode.as_str(),
         _ => bail!("{USAGE}"),
     };

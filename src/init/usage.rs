@@ -18,6 +18,7 @@ pub struct Snapshot {
     cpu_us: Option<u64>,
     pids_hits: Option<u64>,
     pids_limit: Option<u64>,
+    written: Option<u64>,
 }
 
 impl Snapshot {
@@ -36,6 +37,7 @@ impl Snapshot {
                 cpu_us: field(root.join("cpu.stat"), "usage_usec"),
                 pids_hits: field(root.join("pids.events"), "max"),
                 pids_limit: number(root.join("pids.max")),
+                written: written(root.join("io.stat"), "wbytes="),
             }
         } else {
             Self {
@@ -45,6 +47,7 @@ impl Snapshot {
                 cpu_us: number(root.join("cpuacct/cpuacct.usage")).map(|nanoseconds| nanoseconds / 1000),
                 pids_hits: field(root.join("pids/pids.events"), "max"),
                 pids_limit: number(root.join("pids/pids.max")),
+                written: written(root.join("blkio/blkio.throttle.io_service_bytes"), "Write "),
             }
         }
     }
@@ -58,6 +61,8 @@ impl Snapshot {
             memory_limit: self.memory_limit,
             memory_peak: self.memory_peak,
             cpu_us: grown(self.cpu_us, before.cpu_us),
+            cpu_total_us: self.cpu_us,
+            written: self.written,
             pids_hits: grown(self.pids_hits, before.pids_hits).unwrap_or(0),
             pids_limit: self.pids_limit,
         }
@@ -73,6 +78,16 @@ fn number(path: PathBuf) -> Option<u64> {
 fn field(path: PathBuf, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// The sum of the numbers behind `key`, of all devices: `8:0 rbytes=1 wbytes=2 ...` on v2, `8:0 Write 2` on v1.
+fn written(path: PathBuf, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let numbers = text.lines().filter_map(|line| {
+        let rest = &line[line.find(key)? + key.len()..];
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Some(numbers.sum())
 }
 
 #[cfg(test)]
@@ -99,6 +114,7 @@ mod tests {
             ("cpu.stat", "usage_usec 1500\nuser_usec 1000\n"),
             ("pids.events", "max 4\n"),
             ("pids.max", "max\n"),
+            ("io.stat", "8:0 rbytes=7 wbytes=5 rios=1\n8:16 rbytes=1 wbytes=6\n253:0 \n"),
         ]);
         let before = Snapshot { cpu_us: Some(500), pids_hits: Some(1), ..Snapshot::default() };
         let usage = Snapshot::read(root.path()).since(before);
@@ -109,6 +125,8 @@ mod tests {
                 memory_limit: Some(67_108_864),
                 memory_peak: Some(67_100_000),
                 cpu_us: Some(1000),
+                cpu_total_us: Some(1500),
+                written: Some(11),
                 pids_hits: 3,
                 pids_limit: None
             }
@@ -123,6 +141,7 @@ mod tests {
             ("memory/memory.max_usage_in_bytes", "4096\n"),
             ("cpuacct/cpuacct.usage", "5000000\n"),
             ("pids/pids.max", "64\n"),
+            ("blkio/blkio.throttle.io_service_bytes", "8:0 Read 1\n8:0 Write 9\nTotal 10\n"),
         ]);
         let usage = Snapshot::read(root.path()).since(Snapshot::default());
         assert_eq!(
@@ -132,6 +151,8 @@ mod tests {
                 memory_limit: None,
                 memory_peak: Some(4096),
                 cpu_us: Some(5000),
+                cpu_total_us: Some(5000),
+                written: Some(9),
                 pids_hits: 0,
                 pids_limit: Some(64)
             }

@@ -19,14 +19,16 @@ pub struct Image {
     pub digest: Option<String>,
     /// ENTRYPOINT.
     pub entrypoint: Vec<String>,
+    /// CMD.
+    pub command: Vec<String>,
     /// USER.
     pub user: String,
     /// ENV.
     pub environment: Vec<(String, String)>,
     /// EXPOSEd TCP ports, ascending.
     pub ports: Vec<u16>,
-    /// Whether it has a HEALTHCHECK.
-    pub healthcheck: bool,
+    /// HEALTHCHECK, as `CMD` and words or `CMD-SHELL` and a command; empty when there is none.
+    pub healthcheck: Vec<String>,
     /// Its size in bytes.
     pub size: u64,
     /// Under which names and digests registries have it.
@@ -112,6 +114,7 @@ struct Healthcheck {
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
     entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
     user: Option<String>,
     env: Option<Vec<String>>,
     exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
@@ -132,11 +135,12 @@ fn parse(text: &str) -> Result<Image, String> {
         id: image.id,
         digest: image.digest.filter(|digest| !digest.is_empty()),
         ports,
-        healthcheck: test.first().is_some_and(|word| word != "NONE"),
+        healthcheck: if test.first().is_some_and(|word| word == "NONE") { Vec::new() } else { test },
         size: image.size,
         repo_digests: image.repo_digests.unwrap_or_default(),
         architecture: image.architecture,
         entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         environment: pairs
             .iter()
@@ -185,8 +189,8 @@ mod tests {
     #[test]
     fn ports_and_healthcheck_are_read() {
         let image = parse(r#"[{"Id":"abc","Config":{"ExposedPorts":{"5432/tcp":{},"53/udp":{},"80":{}}},"Healthcheck":{"Test":["CMD","x"]}}]"#).expect("valid");
-        assert_eq!((image.ports, image.healthcheck), (vec![80, 5432], true));
-        assert!(!parse(r#"[{"Id":"abc","Healthcheck":{"Test":["NONE"]}}]"#).expect("valid").healthcheck);
+        assert_eq!((image.ports, image.healthcheck), (vec![80, 5432], vec!["CMD".to_owned(), "x".to_owned()]));
+        assert!(parse(r#"[{"Id":"abc","Healthcheck":{"Test":["NONE"]}}]"#).expect("valid").healthcheck.is_empty());
     }
 
     #[test]

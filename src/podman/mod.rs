@@ -10,6 +10,7 @@ mod isolation;
 mod limits;
 mod list;
 mod load;
+mod logs;
 mod message;
 mod network;
 mod process;
@@ -27,12 +28,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PodmanSettings;
+use crate::job::Secret;
 use crate::sys::process::inherit_as;
 use process::{End, supervise};
 
@@ -43,7 +44,7 @@ pub use list::{Found, Labels, name_of};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
 pub use pull::{Pull, PullOptions, Pulls};
-pub use service::{SecretVariable, ServiceSpec, ServiceState};
+pub use service::{ServiceSpec, ServiceState};
 
 /// podman processes at once. Each is some ten megabytes and half a core while it lives.
 const CALLS_MAX: usize = 8;
@@ -130,11 +131,15 @@ impl Podman {
         self.run(arguments, limit, Io { inherited, ..Io::default() }, turn.ok(), never).await
     }
 
-    /// As [`Podman::call`], with this on standard input.
-    async fn call_with_input(&self, arguments: &[String], input: Vec<u8>) -> Result<String, PodmanError> {
+    /// As [`Podman::call`], with these variables in podman's own environment.
+    async fn call_with_environment(
+        &self,
+        arguments: &[String],
+        variables: &[(String, Secret)],
+    ) -> Result<String, PodmanError> {
         let turn = Arc::clone(&self.calls).acquire_owned().await;
         let never = CancellationToken::new();
-        self.run(arguments, self.settings.timeout, Io { input: Some(input), ..Io::default() }, turn.ok(), never).await
+        self.run(arguments, self.settings.timeout, Io { variables, ..Io::default() }, turn.ok(), never).await
     }
 
     /// As [`Podman::call`], but what podman printed on stderr comes too.
@@ -164,19 +169,13 @@ impl Podman {
         if let Some(fd) = io.inherited {
             inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
         }
-        if io.input.is_some() {
-            command.stdin(Stdio::piped());
-        }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
+        command.envs(io.variables.iter().map(|(name, value)| (name, value.expose())));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
             let command = self.settings.command.display();
             error(format!("cannot start {command}: {reason}; is podman installed? [podman] command says which"), None)
         })?;
-        let (both, input) = (io.both, io.input.zip(child.stdin.take()));
+        let both = io.both;
         let task = tokio::spawn(async move {
-            if let Some((bytes, mut stdin)) = input {
-                // A podman that reads nothing says why by itself. What is written here is shorter than a pipe holds.
-                let _ = stdin.write_all(&bytes).await;
-            }
             let end = supervise(child, limit, stop).await;
             drop(turn);
             end
@@ -220,8 +219,8 @@ impl Podman {
 struct Io<'a> {
     /// A descriptor that it inherits as number 3.
     inherited: Option<&'a OwnedFd>,
-    /// Its standard input.
-    input: Option<Vec<u8>>,
+    /// Variables beside those that every podman gets.
+    variables: &'a [(String, Secret)],
     /// Whether stderr is wanted too.
     both: bool,
 }
@@ -231,7 +230,7 @@ fn operation(arguments: &[String]) -> String {
     let words: Vec<&str> =
         arguments.iter().map(String::as_str).take(2).take_while(|word| !word.starts_with('-')).collect();
     match words.as_slice() {
-        [first @ ("image" | "network" | "volume" | "container" | "secret" | "healthcheck"), second] => {
+        [first @ ("image" | "network" | "volume" | "container"), second] => {
             format!("{first} {second}")
         }
         [first, ..] => (*first).to_owned(),

@@ -34,14 +34,6 @@ impl Podman {
         }
     }
 
-    /// Removes a secret.
-    ///
-    /// # Errors
-    /// podman's words.
-    pub async fn remove_secret(&self, secret: &str) -> Result<(), PodmanError> {
-        self.on(&["secret", "rm"], secret).await
-    }
-
     /// Removes a network.
     ///
     /// # Errors
@@ -81,15 +73,9 @@ impl Podman {
         arguments.push(name.to_owned());
         match self.call(&arguments).await {
             Err(error)
-                if [
-                    "no such container",
-                    "no container with",
-                    "network not found",
-                    "no such volume",
-                    "no such secret",
-                ]
-                .iter()
-                .any(|gone| error.message.contains(gone)) =>
+                if ["no such container", "no container with", "network not found", "no such volume"]
+                    .iter()
+                    .any(|gone| error.message.contains(gone)) =>
             {
                 Ok(())
             }

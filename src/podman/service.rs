@@ -1,22 +1,21 @@
-//! `podman run` for a service: the image's own program, its logs kept by podman, its variables as secrets.
+//! `podman run` for a service: the image's own program, its logs kept by podman, its secret variables unknown to it.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::container::{UserMap, user_map};
 use super::network::{Place, arguments as network};
 use super::{LABEL, Labels, Podman, PodmanError, strings};
 use super::{isolation, limits};
 use crate::config::{Isolation, NetworkSettings, Resources};
+use crate::job::Secret;
 
 /// Longest log that podman keeps of a service.
 const LOG_MAX: &str = "10mb";
-
-/// A variable of a service that podman keeps as a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretVariable {
-    /// The secret's name.
-    pub secret: String,
-    /// The variable's.
-    pub variable: String,
-}
+/// Bytes in a pipe at most (/proc/sys/fs/pipe-max-size).
+const PIPE_MAX: i32 = 1 << 20;
 
 /// A service's container to be made.
 #[derive(Debug, Clone)]
@@ -29,16 +28,12 @@ pub struct ServiceSpec {
     pub image_id: String,
     /// Its hostname.
     pub hostname: String,
-    /// Instead of the image's ENTRYPOINT; empty: the image's.
-    pub entrypoint: Vec<String>,
-    /// Instead of the image's CMD; empty: the image's.
-    pub command: Vec<String>,
+    /// Its program and arguments.
+    pub line: Vec<String>,
     /// Instead of the image's USER.
     pub user: Option<String>,
     /// Variables that are no secrets.
     pub variables: Vec<(String, String)>,
-    /// Variables that are.
-    pub secrets: Vec<SecretVariable>,
     /// Its ids on the host.
     pub user_map: UserMap,
     /// Its network.
@@ -52,7 +47,7 @@ pub struct ServiceSpec {
 }
 
 /// The arguments of `podman run`.
-fn arguments(spec: &ServiceSpec) -> Result<Vec<String>, String> {
+fn arguments(spec: &ServiceSpec, init: &str) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
@@ -66,32 +61,27 @@ fn arguments(spec: &ServiceSpec) -> Result<Vec<String>, String> {
         "--log-opt",
         &format!("max-size={LOG_MAX}"),
     ]);
-    // Checked by `podman healthcheck run`: podman's own timers need systemd.
-    add(&["--health-interval", "disable"]);
+    // Checked by the daemon: podman's own timers need systemd, and know no secret variables.
+    add(&["--no-healthcheck"]);
     for (key, value) in spec.labels.pairs() {
         add(&["--label", &format!("{LABEL}.{key}={value}")]);
     }
     if let Some(user) = &spec.user {
         add(&["--user", user]);
     }
-    if !spec.entrypoint.is_empty() {
-        let entrypoint = serde_json::to_string(&spec.entrypoint).map_err(|error| error.to_string())?;
-        add(&["--entrypoint", &entrypoint]);
-    }
     for (name, value) in &spec.variables {
         add(&["--env", &format!("{name}={value}")]);
     }
-    for SecretVariable { secret, variable } in &spec.secrets {
-        add(&["--secret", &format!("{secret},type=env,target={variable}")]);
-    }
+    add(&["--volume", &format!("{init}:{}:ro", crate::init::PATH), "--preserve-fds", "1"]);
+    add(&["--entrypoint", &format!("[\"{}\",\"become\"]", crate::init::PATH)]);
     line.extend(user_map(spec.user_map));
     line.extend(network(&spec.network, spec.place.as_ref()));
     line.extend(limits::arguments(&spec.resources));
     line.extend(isolation::arguments(&spec.isolation));
     line.extend(strings(["--"]));
     line.push(spec.image_id.clone());
-    line.extend(spec.command.iter().cloned());
-    Ok(line)
+    line.extend(spec.line.iter().cloned());
+    line
 }
 
 /// What became of a service.
@@ -106,32 +96,40 @@ pub struct ServiceState {
 }
 
 impl Podman {
-    /// Makes and starts a service.
+    /// Makes and starts a service, with these variables beside those that podman may know.
     ///
     /// # Errors
-    /// podman's words.
-    pub async fn run_service(&self, spec: &ServiceSpec) -> Result<(), PodmanError> {
+    /// podman's words, or that the variables are too many for a pipe.
+    pub async fn run_service(&self, spec: &ServiceSpec, secrets: &[(String, Secret)]) -> Result<(), PodmanError> {
         let limit = match spec.user_map {
             UserMap::NoMap => self.settings().pull_timeout,
             _ => self.settings().timeout,
         };
-        let line =
-            arguments(spec).map_err(|message| PodmanError { operation: "run".to_owned(), message, code: None })?;
-        self.call_with(&line, limit, None).await.map(drop)
+        let pipe = filled_pipe(secrets).map_err(|error| PodmanError {
+            operation: "run".to_owned(),
+            message: format!("its variables can't be handed over: {error}"),
+            code: None,
+        })?;
+        let line = arguments(spec, &self.settings().init.display().to_string());
+        self.call_with(&line, limit, Some(&pipe)).await.map(drop)
     }
 
-    /// Keeps a secret until [`Podman::remove_secret`]; it goes in by standard input.
-    ///
-    /// # Errors
-    /// podman's words.
-    pub async fn create_secret(&self, name: &str, value: &str) -> Result<(), PodmanError> {
-        let line = ["secret", "create", name, "-"].map(str::to_owned);
-        self.call_with_input(&line, value.as_bytes().to_vec()).await.map(drop)
-    }
-
-    /// Runs a container's HEALTHCHECK once; true when it is healthy.
-    pub async fn is_healthy(&self, container: &str) -> bool {
-        self.call(&["healthcheck".to_owned(), "run".to_owned(), container.to_owned()]).await.is_ok()
+    /// Runs a check of health (HEALTHCHECK) in a container once, with these variables; true when it is healthy.
+    pub async fn is_healthy(&self, container: &str, check: &[String], secrets: &[(String, Secret)]) -> bool {
+        let mut line = strings(["exec"]);
+        for (name, _) in secrets {
+            // Without a value podman takes it from its own environment, which only this user can read.
+            line.extend(["--env".to_owned(), name.clone()]);
+        }
+        line.push(container.to_owned());
+        match check {
+            [shell, command] if shell == "CMD-SHELL" => {
+                line.extend(["/bin/sh".to_owned(), "-c".to_owned(), command.clone()]);
+            }
+            [_, command @ ..] => line.extend_from_slice(command),
+            [] => return true,
+        }
+        self.call_with_environment(&line, secrets).await.is_ok()
     }
 
     /// The states of these containers.
@@ -144,15 +142,20 @@ impl Podman {
             self.call(&[&strings(["container", "inspect", "--format", format])[..], containers].concat()).await?;
         Ok(text.lines().filter_map(parse_state).collect())
     }
+}
 
-    /// The last lines of a container's log.
-    ///
-    /// # Errors
-    /// podman's words.
-    pub async fn last_lines(&self, container: &str, count: u32) -> Result<String, PodmanError> {
-        self.call_for_both(&[&strings(["logs", "--tail"])[..], &[count.to_string(), container.to_owned()]].concat())
-            .await
-    }
+/// A pipe that holds the variables, and nobody to write more into it.
+fn filled_pipe(secrets: &[(String, Secret)]) -> io::Result<OwnedFd> {
+    let pairs: Vec<(&str, &str)> = secrets.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    let bytes = serde_json::to_vec(&pairs)?;
+    let (reader, mut writer) = io::pipe()?;
+    let length = i32::try_from(bytes.len()).ok().filter(|length| *length <= PIPE_MAX);
+    let length = length.ok_or_else(|| io::Error::other("they are longer than 1 MiB"))?;
+    // Else the kernel's default of 64 KiB, which may be all that an ordinary user gets, has to do.
+    let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(length.max(1)));
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    writer.write_all(&bytes)?;
+    Ok(reader.into())
 }
 
 fn parse_state(line: &str) -> Option<ServiceState> {
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_services_own_program_runs_with_its_secrets() {
+    fn a_services_own_program_runs_and_podman_gets_no_secret() {
         let spec = ServiceSpec {
             name: "windlass-0123-service-0".into(),
             labels: Labels {
@@ -180,29 +183,38 @@ mod tests {
             },
             image_id: "abc".into(),
             hostname: "db".into(),
-            entrypoint: vec!["/e".into(), "a b".into()],
-            command: vec!["-c".into(), "x=1".into()],
+            line: vec!["/e".into(), "a b".into(), "-c".into()],
             user: Some("70".into()),
             variables: vec![("A".into(), "1".into())],
-            secrets: vec![SecretVariable { secret: "s".into(), variable: "POSTGRES_PASSWORD".into() }],
             user_map: UserMap::Host,
             network: NetworkSettings::default(),
             place: None,
             resources: Resources { memory: Some(1 << 20), ..Resources::default() },
             isolation: Isolation::default(),
         };
-        let line = arguments(&spec).expect("valid").join(" ");
-        assert!(line.ends_with("-- abc -c x=1"), "{line}");
+        let line = arguments(&spec, "/x/init").join(" ");
+        assert!(line.ends_with("-- abc /e a b -c"), "{line}");
         for words in [
-            "--entrypoint [\"/e\",\"a b\"]",
+            "--entrypoint [\"/.windlass-init\",\"become\"]",
             "--env A=1",
-            "--secret s,type=env,target=POSTGRES_PASSWORD",
+            "--preserve-fds 1",
             "--memory 1048576b",
             "--user 70",
         ] {
             assert!(line.contains(words), "{words} in {line}");
         }
         assert!(!line.contains("--privileged"), "{line}");
+    }
+
+    #[test]
+    fn a_pipe_holds_the_variables_and_ends() {
+        use std::io::Read;
+        let long = "x".repeat(40_000);
+        let pipe = filled_pipe(&[("A".to_owned(), Secret::new(&*long))]).expect("pipe");
+        let mut text = String::new();
+        std::fs::File::from(pipe).read_to_string(&mut text).expect("read");
+        assert_eq!(text, format!("[[\"A\",\"{long}\"]]"));
+        assert!(filled_pipe(&[("A".to_owned(), Secret::new("x".repeat(2 << 20)))]).is_err());
     }
 
     #[test]

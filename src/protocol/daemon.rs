@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::init::Usage;
+
 /// The file beside the daemon's socket in which it tells shims how long to wait for it (`daemon_wait_ms`).
 #[must_use]
 pub fn shim_file(socket: &Path) -> PathBuf {
@@ -60,7 +62,11 @@ pub enum Request {
         attach: bool,
     },
     /// The stage that this connection was for has ended and its output is complete.
-    StageDone,
+    StageDone {
+        /// What its container has used, as its init says.
+        #[serde(default)]
+        usage: Option<Usage>,
+    },
     /// The stage's init is silent or talks nonsense: end the container.
     StageLost {
         /// What the shim saw.
@@ -140,6 +146,9 @@ pub struct StageReady {
     pub grace_ms: u64,
     /// How much longer than the grace the init may be silent, in milliseconds.
     pub margin_ms: u64,
+    /// For the job log, after the stage.
+    #[serde(default)]
+    pub closing: Option<String>,
 }
 
 /// Slots and leases, for `windlass status`.

@@ -113,6 +113,12 @@ pub struct Usage {
     /// CPU time of the stage in microseconds.
     #[serde(default)]
     pub cpu_us: Option<u64>,
+    /// CPU time since the container started, in microseconds.
+    #[serde(default)]
+    pub cpu_total_us: Option<u64>,
+    /// Bytes written to disks since the container started.
+    #[serde(default)]
+    pub written: Option<u64>,
     /// How often the stage met the limit of processes.
     #[serde(default)]
     pub pids_hits: u64,

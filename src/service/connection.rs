@@ -67,7 +67,7 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
             executor.end_leases_of(&job, runner, "the job is over before it began");
             reply(channel, Reply::Done).await
         }
-        Request::Confirm | Request::StageDone | Request::StageLost { .. } => {
+        Request::Confirm | Request::StageDone { .. } | Request::StageLost { .. } => {
             Err(Failure::system("this request comes without what it belongs to"))
         }
     }
@@ -199,16 +199,23 @@ async fn stage(
         executor.close_stage(call, StageEnd::Gone).await;
         return Ok(());
     }
-    let end = tokio::select! {
-        request = channel.request() => match request {
-            Ok(Request::StageDone) => StageEnd::Done,
-            Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
-            _ => StageEnd::Gone,
-        },
-        () = lease.ended.cancelled() => return Err(ended(lease)),
-        // The shim finds the next daemon; the stage does not notice.
-        () = shutdown.cancelled() => return Ok(()),
+    let mut logs = executor.service_logs(lease);
+    let end = loop {
+        tokio::select! {
+            request = channel.request() => break match request {
+                Ok(Request::StageDone { usage }) => StageEnd::Done(usage),
+                Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
+                _ => StageEnd::Gone,
+            },
+            Some(text) = logs.lines.recv() => reply(channel, Reply::Log { text }).await?,
+            () = lease.ended.cancelled() => return Err(ended(lease)),
+            // The shim finds the next daemon; the stage does not notice.
+            () = shutdown.cancelled() => return Ok(()),
+        }
     };
+    while let Ok(text) = logs.lines.try_recv() {
+        reply(channel, Reply::Log { text }).await?;
+    }
     match executor.close_stage(call, end).await {
         Some(message) => Err(Failure::system(message)),
         None => Ok(()),

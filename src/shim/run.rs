@@ -29,7 +29,12 @@ pub fn run(call: &Call) -> Result<(), Failure> {
     };
     let attach = Request::Stage { lease, stage, attach: true };
     let variables = inputs::variables();
-    match StageLoop::new(call, connection, init, &ready, signals, attach)?.run(file, variables)? {
+    let closing = ready.closing.clone();
+    let outcome = StageLoop::new(call, connection, init, &ready, signals, attach)?.run(file, variables)?;
+    if let Some(line) = closing {
+        println!("{line}");
+    }
+    match outcome {
         Outcome::Exited { exited, terminated } => verdict(exited, terminated),
         Outcome::Refused(FailureClass::Job, message) => {
             Err(Failure::Job { message: format!("windlass: {message}"), code: 127 })

@@ -325,9 +325,13 @@ impl<'a> StageLoop<'a> {
         for sink in self.sinks.drain(..) {
             sink.finish(self.bound);
         }
+        let usage = match &outcome {
+            Outcome::Exited { exited, .. } => Some(exited.usage),
+            _ => None,
+        };
         if let Some(daemon) = &self.daemon {
             // Else it finds out by itself that the stage has ended.
-            let _ = daemon.send(&DaemonRequest::StageDone, &Attached::default());
+            let _ = daemon.send(&DaemonRequest::StageDone { usage }, &Attached::default());
         }
         match outcome {
             // A signal of the last moment: after it there is no success.

@@ -129,7 +129,7 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[[policy]]\nproject = ['x']", "policy[0].project", "projects"),
         ("[policy]\nprojects = ['x']", "policy", "[[policy]]"),
         ("[[policy]]\nallowed_images = ['x']", "policy[0].projects", "is missing"),
-        ("[[job.services]]\naliases = ['x']", "job.services[0]", "image"),
+        ("[[job.services]]\naliases = ['x']", "job.services", "image"),
         ("[job]\nenvironment = { PATH = '/x' }", "job.environment.PATH", "taken"),
     ] {
         let errors = crate::config::parse(Path::new("w.toml"), text).expect_err(text).to_string();
