@@ -218,12 +218,8 @@ fn serve(dir: &Path) -> (GitDaemon, u16) {
     (GitDaemon(child), port)
 }
 
-#[test]
-fn a_repository_is_cloned_and_its_files_are_there() {
-    if !GitlabRunner::is_installed() {
-        return;
-    }
-    let (host, coordinator) = (Host::configured("[job]\nnetwork = \"host\""), Coordinator::start());
+/// A repository with one commit, served to containers in the host's network.
+fn repository(host: &Host) -> (GitDaemon, Repository) {
     let work = host.dir().join("work");
     std::fs::create_dir(&work).unwrap();
     git(&work, &["init", "--quiet"]);
@@ -237,9 +233,20 @@ fn a_repository_is_cloned_and_its_files_are_there() {
         host.dir(),
         &["clone", "--quiet", "--bare", work.to_str().unwrap(), group.join("project.git").to_str().unwrap()],
     );
-    let (_daemon, port) = serve(&host.dir().join("git"));
+    let (daemon, port) = serve(&host.dir().join("git"));
+    (daemon, Repository { url: format!("git://127.0.0.1:{port}/group/project.git"), sha })
+}
+
+#[test]
+fn a_repository_is_cloned_and_its_files_are_there() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (Host::configured("[job]\nnetwork = \"host\""), Coordinator::start());
+    let (_daemon, repository) = repository(&host);
+    let sha = repository.sha.clone();
     let mut job = Job::new(&host.image(&Image::git().user("app"))).script(&["cat README", "git log --oneline"]);
-    job.repository = Some(Repository { url: format!("git://127.0.0.1:{port}/group/project.git"), sha: sha.clone() });
+    job.repository = Some(repository);
     coordinator.queue(ENTRY.token, &job);
     let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
     let done = coordinator.wait_for(job.id);
@@ -247,5 +254,39 @@ fn a_repository_is_cloned_and_its_files_are_there() {
     for text in ["the file of the repository", &sha[..7]] {
         assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
     }
+    runner.wait();
+}
+
+#[test]
+fn an_image_without_git_and_gitlab_runner_has_a_repository_artifacts_and_a_cache_through_the_helper() {
+    if !GitlabRunner::is_installed() {
+        return;
+    }
+    let (host, coordinator) = (Host::start(), Coordinator::start());
+    let helper = host.image(&Image::git());
+    host.configure(&format!("[job]\nnetwork = 'host'\n[job.helper]\nmode = 'image'\nimage = '{helper}'"));
+    host.crash_daemon();
+    let (_daemon, repository) = repository(&host);
+    let mut job = Job::new(&host.image(&Image::busybox().user("app")))
+        .script(&[
+            "command -v git || echo no git",
+            "cat README",
+            "mkdir -p out v",
+            "date >out/f",
+            "echo x >v/c",
+            "id -un",
+        ])
+        .with("cache", serde_json::json!([{"key": "k", "paths": ["v/"], "policy": "pull-push", "when": "on_success"}]));
+    (job.repository, job.artifacts) = (Some(repository), true);
+    coordinator.queue(ENTRY.token, &job);
+    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
+    let done = coordinator.wait_for(job.id);
+    assert_eq!(done.result().unwrap()["state"], "success", "{}", done.log());
+    for text in ["no git", "the file of the repository", "\napp\n", "Created cache", "Uploading artifacts", "... 201"] {
+        assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
+    }
+    // It is the runner's own, so nothing is to be said about its version.
+    assert!(!done.log().contains("of version") && !done.log().contains("no gitlab-runner"), "{}", done.log());
+    assert!(coordinator.requests().iter().any(|request| request.path.contains("/artifacts")), "no artifact came");
     runner.wait();
 }
