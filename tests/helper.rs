@@ -140,3 +140,18 @@ fn a_job_sets_its_own_limits_up_to_the_administrators() {
     outcome.expect_log("a size of at least 6 MiB");
     assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
 }
+
+#[test]
+fn a_read_only_container_has_builds_and_temporary_files_that_can_be_written() {
+    let host = Host::configured(
+        "[job]\nread_only = true\nno_new_privileges = true\ncap_drop = ['ALL']\ncap_add = ['CHOWN', 'SETUID', 'SETGID', 'KILL']",
+    );
+    let image = host.image(&Image::busybox().user("app"));
+    let job = Job::new(&image).script(&[
+        "touch /etc/x 2>/dev/null && echo writable || echo read-only",
+        "touch /tmp/x /builds/x /cache/x && echo places",
+        "grep NoNewPrivs /proc/self/status",
+    ]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success).expect_log("\nread-only\n").expect_log("\nplaces\n").expect_log("NoNewPrivs:\t1");
+}

@@ -13,11 +13,11 @@ use super::{Executor, Failure, JobLog};
 use crate::config::PullPolicy;
 use crate::job::ImageRef;
 use crate::lanes::Key;
-use crate::podman::{Explained, Image, Pull, PullFailure, PullOptions, explain_pull};
+use crate::podman::{Explained, Image, Pull, PullFailure, PullOptions, Pulled, explain_pull};
 use crate::sys::files;
 
-/// Pause before a pull is tried again; doubled each time. podman itself has tried three times by then, and has waited as
-/// long as a registry's Retry-After asked.
+/// Pause before a pull is tried again; doubled each time. podman itself waits as long as a registry's Retry-After says, and goes
+/// on with a layer that broke off; what else fails it does not try again (4.3).
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Accesses that are remembered; the oldest go first.
 const PROOFS_MAX: usize = 10_000;
@@ -74,13 +74,18 @@ impl Proofs {
     }
 }
 
-/// What proves access: this image, for this project with these lasting logins, or for everybody.
+/// What proves that this project may have an image, with these lasting logins.
 fn proof(image: &Image, auth: &Auth, reference: &ImageRef, key: &Key) -> String {
     if auth.covers(reference) {
         digest(&[&image.id, reference.name(), &key.to_string(), auth.lasting()])
     } else {
-        digest(&[&image.id, reference.name()])
+        proof_for_all(image, reference)
     }
+}
+
+/// What proves that everybody may have it.
+fn proof_for_all(image: &Image, reference: &ImageRef) -> String {
+    digest(&[&image.id, reference.name()])
 }
 
 /// Where podman finds the certificates of a profile.
@@ -136,7 +141,7 @@ impl Executor {
     ) -> Result<Image, Failure> {
         let reference = &wanted.reference;
         if policy == PullPolicy::Always {
-            return self.pull(wanted, auth, record, log).await;
+            return self.pull(wanted, auth, record, false, log).await;
         }
         let Some(image) = self.lookup(reference).await?.filter(|image| image.fits(wanted.platform.as_deref())) else {
             if policy == PullPolicy::Never {
@@ -144,10 +149,11 @@ impl Executor {
                     "image {reference} is not on this host, and its pull policy is never"
                 )));
             }
-            return self.pull(wanted, auth, record, log).await;
+            // One for another platform will not do.
+            return self.pull(wanted, auth, record, wanted.platform.is_none(), log).await;
         };
         if policy == PullPolicy::IfNotPresent && !self.may_use(wanted, &image, auth, record, log).await? {
-            return self.pull(wanted, auth, record, log).await;
+            return self.pull(wanted, auth, record, false, log).await;
         }
         log.line(format!("Using image {reference} ({:.12}), present on this host", image.id));
         Ok(image)
@@ -177,11 +183,12 @@ impl Executor {
         let proof = proof(image, auth, reference, &key);
         let when = self.proofs.when(&proof);
         let ttl = record.settings.images.access_ttl.as_secs();
-        // Without a login there is nothing to lose.
-        if when.is_some_and(|when| !auth.covers(reference) || unix_time().saturating_sub(when) < ttl) {
+        // What came without a login once, everybody could have kept.
+        let for_all = self.proofs.when(&proof_for_all(image, reference)).is_some();
+        if for_all || when.is_some_and(|when| unix_time().saturating_sub(when) < ttl) {
             return Ok(true);
         }
-        let options = self.pull_options(auth, record);
+        let options = self.pull_options(auth, record, false);
         for digest in digests {
             // All layers are here: podman asks the registry for the manifest, and no tag moves.
             let pull = Pull { image: reference.by_digest(digest), platform: None };
@@ -210,9 +217,11 @@ impl Executor {
         Ok(false)
     }
 
-    fn pull_options(&self, auth: &Auth, record: &Record) -> PullOptions {
+    fn pull_options(&self, auth: &Auth, record: &Record, unless_present: bool) -> PullOptions {
         PullOptions {
             auth: Some(auth.path().to_owned()),
+            anonymous: false,
+            unless_present,
             certificates: record
                 .settings
                 .ca_file
@@ -222,17 +231,25 @@ impl Executor {
     }
 
     /// Pulls an image, again when the way to the registry fails.
-    async fn pull(&self, wanted: &Wanted, auth: &Auth, record: &Record, log: &JobLog) -> Result<Image, Failure> {
+    async fn pull(
+        &self,
+        wanted: &Wanted,
+        auth: &Auth,
+        record: &Record,
+        unless_present: bool,
+        log: &JobLog,
+    ) -> Result<Image, Failure> {
         let reference = &wanted.reference;
         let pull = Pull { image: reference.as_str().to_owned(), platform: wanted.platform.clone() };
-        let options = self.pull_options(auth, record);
+        let anonymous = !auth.covers(reference);
+        let options = PullOptions { anonymous, ..self.pull_options(auth, record, unless_present) };
         let since = Instant::now();
         let (mut tries, mut pause) = (1, FIRST_PAUSE);
         log.line(format!("Pulling image {reference}"));
-        let own = loop {
+        let pulled = loop {
             let (own, error) = match self.pulls.pull(&self.podman, &pull, &options).await {
-                (own, Ok(())) => break own,
-                (own, Err(error)) => (own, error),
+                Ok(pulled) => break pulled,
+                Err(failed) => failed,
             };
             let Explained { kind, message } = explain_pull(reference, &error);
             if !own && kind.class() == crate::protocol::daemon::FailureClass::Job {
@@ -251,11 +268,14 @@ impl Executor {
             .lookup(reference)
             .await?
             .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
-        let key = Key::from(&record.job);
-        if own {
-            self.proofs.note(proof(&image, auth, reference, &key));
-        } else if !Box::pin(self.may_use(wanted, &image, auth, record, log)).await? {
-            return Err(Failure::job(format!("image {reference} is gone from its registry")));
+        match pulled {
+            Pulled::ByThis => self.proofs.note(proof(&image, auth, reference, &Key::from(&record.job))),
+            Pulled::Anonymously => self.proofs.note(proof_for_all(&image, reference)),
+            Pulled::ByAnother | Pulled::Already => {
+                if !Box::pin(self.may_use(wanted, &image, auth, record, log)).await? {
+                    return Err(Failure::job(format!("image {reference} is gone from its registry")));
+                }
+            }
         }
         let digest = image.digest.as_deref().unwrap_or("no digest");
         let size = bytesize::ByteSize(image.size);

@@ -71,7 +71,8 @@ impl Executor {
             record.services = services.iter().map(Intended::on_record).collect();
             record.network =
                 (!services.is_empty() && record.settings.network.mode != Network::Host).then(|| record.name_of("net"));
-            record.work_dir = record.helper.is_some();
+            // Where the containers share them, or could not write their own.
+            record.work_dir = record.helper.is_some() || record.settings.isolation.read_only;
             record.file_variables = inputs.secrets.variables.files.iter().cloned().collect();
             record.debug_services = inputs.is_set("CI_DEBUG_SERVICES");
         })?;

@@ -37,9 +37,7 @@ impl ImageRef {
     /// The normal form without tag and digest.
     #[must_use]
     pub fn name(&self) -> &str {
-        let rest = self.normal.split('@').next().unwrap_or_default();
-        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
-        rest[last..].find(':').map_or(rest, |colon| &rest[..last + colon])
+        parts(&self.normal).0
     }
 
     /// The same image of the same repository by this digest.
@@ -67,17 +65,22 @@ impl TryFrom<String> for ImageRef {
     }
 }
 
-/// The normal form of a reference (`ParseNormalizedNamed` of distribution/reference).
-fn normal(written: &str) -> String {
-    let (rest, digest) = match written.split_once('@') {
+/// Host and path, tag, digest.
+fn parts(text: &str) -> (&str, Option<&str>, Option<&str>) {
+    let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),
-        None => (written, None),
+        None => (text, None),
     };
     let last = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (path, tag) = match rest[last..].split_once(':') {
-        Some((name, tag)) => (&rest[..last + name.len()], Some(tag)),
-        None => (rest, None),
-    };
+    match rest[last..].split_once(':') {
+        Some((name, tag)) => (&rest[..last + name.len()], Some(tag), digest),
+        None => (rest, None, digest),
+    }
+}
+
+/// The normal form of a reference (`ParseNormalizedNamed` of distribution/reference).
+fn normal(written: &str) -> String {
+    let (path, tag, digest) = parts(written);
     let is_host = |first: &str| {
         first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase())
     };
@@ -96,15 +99,7 @@ fn normal(written: &str) -> String {
 
 /// The grammar of distribution/reference: `[host[:port]/]name[/name...][:tag][@algorithm:digest]`.
 fn is_reference(text: &str) -> bool {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
-    let last = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (path, tag) = match rest[last..].split_once(':') {
-        Some((name, tag)) => (&rest[..last + name.len()], Some(tag)),
-        None => (rest, None),
-    };
+    let (path, tag, digest) = parts(text);
     let mut components = path.split('/');
     let first = components.next().unwrap_or_default();
     let alone = !path.contains('/');

@@ -43,7 +43,7 @@ pub use image::Image;
 pub use list::{Found, Labels, name_of};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
-pub use pull::{Pull, PullOptions, Pulls};
+pub use pull::{Pull, PullOptions, Pulled, Pulls};
 pub use service::{ServiceSpec, ServiceState};
 
 /// podman processes at once. Each is some ten megabytes and half a core while it lives.

@@ -25,9 +25,26 @@ pub struct PullOptions {
     pub auth: Option<PathBuf>,
     /// A directory with certificates (`*.crt`) to trust.
     pub certificates: Option<PathBuf>,
+    /// Whether no login is used for this image.
+    pub anonymous: bool,
+    /// Whether an image that has come meanwhile will do.
+    pub unless_present: bool,
 }
 
-type Outcome = Option<Result<(), PodmanError>>;
+/// How an image came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// By this caller's pull, with its logins.
+    ByThis,
+    /// By another's, with its logins.
+    ByAnother,
+    /// By another's, without any login: everybody could have pulled it.
+    Anonymously,
+    /// It was there when the pull was to begin: another's had just ended.
+    Already,
+}
+
+type Outcome = Option<Result<Pulled, PodmanError>>;
 type Table = HashMap<Pull, Arc<watch::Sender<Outcome>>>;
 
 /// The pulls under way.
@@ -41,8 +58,7 @@ impl Pulls {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pulls an image, or waits for the pull of it that is under way already; says whether it was this caller's own, with its
-    /// own logins. When nobody waits any more, the pull ends.
+    /// Pulls an image, or waits for the pull of it that is under way already. When nobody waits any more, the pull ends.
     ///
     /// # Errors
     /// podman's words, and whether they are about this caller's own pull.
@@ -51,7 +67,7 @@ impl Pulls {
         podman: &Arc<Podman>,
         pull: &Pull,
         options: &PullOptions,
-    ) -> (bool, Result<(), PodmanError>) {
+    ) -> Result<Pulled, (bool, PodmanError)> {
         let (mut outcome, own) = self.join(podman, pull, options);
         let given_up =
             || PodmanError { operation: "pull".to_owned(), message: "it was given up".to_owned(), code: None };
@@ -59,7 +75,11 @@ impl Pulls {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(given_up())),
             Err(_) => Err(given_up()),
         };
-        (own, result)
+        match result {
+            Ok(Pulled::ByThis) if !own => Ok(Pulled::ByAnother),
+            Ok(pulled) => Ok(pulled),
+            Err(error) => Err((own, error)),
+        }
     }
 
     /// Joins the pull under way, or starts one; true for the latter.
@@ -71,11 +91,11 @@ impl Pulls {
         let (sender, receiver) = watch::channel(None);
         let sender = Arc::new(sender);
         running.insert(pull.clone(), Arc::clone(&sender));
-        let arguments = arguments(pull, options);
+        let (arguments, options) = (arguments(pull, options), options.clone());
         let (pulls, podman, wanted) = (self.clone(), Arc::clone(podman), pull.clone());
         tokio::spawn(async move {
             let stop = CancellationToken::new();
-            let mut pull = std::pin::pin!(podman.call_for_pull(&arguments, stop.clone()));
+            let mut pull = std::pin::pin!(podman.pull_unless_there(&wanted.image, &arguments, &options, stop.clone()));
             let result = tokio::select! {
                 result = &mut pull => result,
                 () = pulls.abandoned(&wanted, &sender) => {
@@ -84,7 +104,7 @@ impl Pulls {
                 }
             };
             pulls.forget(&wanted, &sender);
-            sender.send_replace(Some(result.map(drop)));
+            sender.send_replace(Some(result));
         });
         (receiver, true)
     }
@@ -111,6 +131,21 @@ impl Pulls {
 }
 
 impl Podman {
+    async fn pull_unless_there(
+        &self,
+        image: &str,
+        arguments: &[String],
+        options: &PullOptions,
+        stop: CancellationToken,
+    ) -> Result<Pulled, PodmanError> {
+        // Whoever looked before a pull ended comes here after it.
+        if options.unless_present && self.call(&strings(["image", "exists", "--", image])).await.is_ok() {
+            return Ok(Pulled::Already);
+        }
+        self.call_for_pull(arguments, stop).await?;
+        Ok(if options.anonymous { Pulled::Anonymously } else { Pulled::ByThis })
+    }
+
     /// Pulls, whatever others pull meanwhile.
     ///
     /// # Errors
@@ -169,7 +204,11 @@ mod tests {
     #[test]
     fn logins_go_by_a_file() {
         let pull = Pull { platform: Some("linux/arm64".into()), ..image() };
-        let options = PullOptions { auth: Some("/x/auth.json".into()), certificates: Some("/x/certs".into()) };
+        let options = PullOptions {
+            auth: Some("/x/auth.json".into()),
+            certificates: Some("/x/certs".into()),
+            ..PullOptions::default()
+        };
         let expected = "pull --quiet --platform linux/arm64 --authfile /x/auth.json --cert-dir /x/certs -- docker.io/library/alpine:latest";
         assert_eq!(arguments(&pull, &options).join(" "), expected);
     }
@@ -193,7 +232,7 @@ mod tests {
         until(directory.path().join("calls")).await;
         std::fs::write(directory.path().join("go"), "").expect("write");
         for job in jobs {
-            job.await.expect("task").1.expect("pulled");
+            job.await.expect("task").expect("pulled");
         }
         assert_eq!(std::fs::read_to_string(directory.path().join("calls")).expect("read"), "x\n");
     }

@@ -37,24 +37,36 @@ impl Request {
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
+    cut: bool,
 }
 
 impl Response {
     /// One without a body.
     pub const fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), cut: false }
     }
 
     /// One with a JSON body.
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self { status, headers: vec![("Content-Type", "application/json".into())], body: body.to_string().into_bytes() }
+        Self::bytes(status, body.to_string().into_bytes()).with("Content-Type", "application/json")
+    }
+
+    /// One with this body.
+    pub const fn bytes(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: Vec::new(), body, cut: false }
+    }
+
+    /// One of which half the body comes before the connection ends.
+    pub const fn cut(mut self) -> Self {
+        self.cut = true;
+        self
     }
 
     /// With this header.
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 }
@@ -113,6 +125,9 @@ fn serve(stream: TcpStream, handler: &Handler, stopped: &AtomicBool) -> io::Resu
             head += &format!("{name}: {value}\r\n");
         }
         writer.write_all(format!("{head}\r\n").as_bytes())?;
+        if response.cut {
+            return writer.write_all(&response.body[..response.body.len() / 2]);
+        }
         writer.write_all(&response.body)?;
     }
     Ok(())
@@ -125,12 +140,15 @@ fn read(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> io::Result
     }
     let mut words = line.split_whitespace().map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut headers = BTreeMap::new();
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let Some((name, value)) = line.split_once(':') else { break };
-        headers.insert(name.trim().to_lowercase(), value.trim().to_owned());
+        let values: &mut String = headers.entry(name.trim().to_lowercase()).or_default();
+        // Of several with one name, all count.
+        let comma = if values.is_empty() { "" } else { ", " };
+        values.push_str(&format!("{comma}{}", value.trim()));
     }
     if headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;

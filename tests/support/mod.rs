@@ -16,6 +16,7 @@ pub mod leftovers;
 pub mod player;
 pub mod processes;
 pub mod programs;
+pub mod proxy;
 pub mod registry;
 pub mod scenarios;
 pub mod scripts;
