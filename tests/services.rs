@@ -184,3 +184,19 @@ fn what_services_say_is_in_the_job_log_when_the_job_wants_that() {
     outcome.expect(State::Success);
     assert!(!outcome.log().contains("[service talker]"), "{}", outcome.log());
 }
+
+#[test]
+fn a_rootless_job_reaches_its_services_by_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let tun = std::fs::metadata("/dev/net/tun").map(|about| about.permissions().mode() & 0o006);
+    if !matches!(tun, Ok(0o006)) {
+        eprintln!("SKIPPED, rootless networks: /dev/net/tun is not there for every user");
+        return;
+    }
+    let Some(host) = Host::rootless("") else { return };
+    let image = host.image(&server());
+    let job = Job::new(&host.image(&Image::busybox()))
+        .with("services", json!([{"name": image, "alias": "db", "variables": [{"key": "WORD", "value": "rootless"}]}]))
+        .script(&["wget -q -O - http://db:8080/env | grep WORD"]);
+    Runner::new(&host).play(&job).expect(State::Success).expect_log("WORD=rootless");
+}

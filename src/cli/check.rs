@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config;
+use crate::podman::Limits;
 
 /// Checks `file` and writes the result to `out`; the returned exit code is 0, or 78 for a configuration that the
 /// daemon would refuse.
@@ -27,6 +28,9 @@ pub fn run(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
     writeln!(out, "# {} is valid. The settings in effect:", file.display().to_string().escape_debug())?;
     for warning in config::warnings(&settings) {
         writeln!(out, "# Warning: {warning}.")?;
+    }
+    for warning in Limits::of_this_host().warnings(&settings) {
+        writeln!(out, "# Warning: for a daemon of this user, {warning}.")?;
     }
     writeln!(out, "\n{text}")?;
     out.flush()?;

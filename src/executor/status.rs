@@ -5,7 +5,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::record::{Record, State};
 use super::{Executor, Lease};
-use crate::podman::Limit;
 use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus, Status};
 
 impl Executor {
@@ -54,19 +53,7 @@ impl Executor {
     /// What is configured and can't be had on this host.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for profile in self.settings.profiles.values() {
-            let job = &profile.job;
-            for (limit, _) in Limit::ALL {
-                let set = limit.is_set(&job.resources) || limit.is_set(&job.services.resources);
-                if set && let Err(reason) = self.limits.check(limit) {
-                    warnings.push(reason);
-                }
-            }
-        }
-        warnings.sort();
-        warnings.dedup();
-        warnings
+        self.limits.warnings(&self.settings)
     }
 }
 

@@ -85,9 +85,9 @@ pub fn variables<'a>(
         job.filter(|(name, _)| !kinds.private.contains(*name) && is_variable(name)).collect();
     let mut found = ServiceVariables::default();
     for (name, value) in &visible {
-        // What the job response does not name comes from the runner itself.
-        let known = kinds.public.contains(*name);
-        let set = if !known || kinds.literal.contains(*name) { &mut found.plain } else { &mut found.secret };
+        // What the job response does not name comes from the runner's own configuration, which may hold anything.
+        let open = kinds.public.contains(*name) && kinds.literal.contains(*name);
+        let set = if open { &mut found.plain } else { &mut found.secret };
         set.insert((*name).to_owned(), (*value).to_owned());
     }
     let own: Vec<&(String, String)> = own.iter().filter(|(name, _)| is_variable(name)).collect();

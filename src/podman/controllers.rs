@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
-use crate::config::Resources;
+use crate::config::{Resources, Settings};
 
 /// A limit that needs a cgroup controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +128,23 @@ impl Limits {
         let there = known.into_iter().filter(|(directory, _)| root.join(directory).is_dir());
         let controllers = there.map(|(_, name)| name.to_owned()).collect();
         Self { controllers, reason: "this cgroup v1 controller is not mounted".to_owned() }
+    }
+
+    /// What is configured and can't be enforced here, one sentence for each.
+    #[must_use]
+    pub fn warnings(&self, settings: &Settings) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for job in settings.profiles.values().map(|profile| &profile.job) {
+            for (limit, _) in Limit::ALL {
+                let set = limit.is_set(&job.resources) || limit.is_set(&job.services.resources);
+                if set && let Err(reason) = self.check(limit) {
+                    warnings.push(reason);
+                }
+            }
+        }
+        warnings.sort();
+        warnings.dedup();
+        warnings
     }
 
     /// Whether a limit can be enforced; otherwise why not.

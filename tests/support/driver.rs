@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::attempt::{Attempt, Call, Finished, Runner};
+use super::attempt::{Attempt, Runner};
+use super::call::{Call, Finished};
 use super::job::Job;
 use super::wait::seconds;
 

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod attempt;
+pub mod call;
 pub mod coordinator;
 pub mod driver;
 pub mod frames;
@@ -23,7 +24,8 @@ pub mod scripts;
 pub mod storage;
 pub mod wait;
 
-pub use attempt::{Attempt, Call, Finished, Runner};
+pub use attempt::{Attempt, Runner};
+pub use call::{Call, Finished};
 pub use driver::{Outcome, State};
 pub use host::Host;
 pub use images::Image;
