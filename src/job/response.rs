@@ -185,13 +185,7 @@ impl Job {
     /// # Errors
     /// What it lacks. Nothing of its content is in the message: it holds the job's secrets.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let response: Response = serde_json::from_slice(bytes).map_err(|error| {
-            format!(
-                "the job response is not what gitlab-runner writes (line {}, column {})",
-                error.line(),
-                error.column()
-            )
-        })?;
+        let response: Response = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
         let id = response.id.filter(|id| *id > 0).ok_or("the job response has no job id")?;
         let info = response.job_info.ok_or("the job response has no job_info")?;
         let project_id = info.project_id.filter(|id| *id > 0).ok_or("the job response has no project id")?;
@@ -243,6 +237,12 @@ impl Job {
             Some(wish) => wish.clone(),
         }
     }
+}
+
+/// Why a job response can't be read, without anything of its content.
+pub(super) fn unreadable(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    format!("the job response is not what gitlab-runner writes (line {line}, column {column})")
 }
 
 /// Host with port, and path without `.git`, of a repository's URL; without the credentials that are in it.

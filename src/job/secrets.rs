@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::response::unreadable;
+
 /// A text that no log, error or debug output shows.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -100,13 +102,7 @@ impl Secrets {
     /// # Errors
     /// What is wrong with it. Nothing of its content is in the message.
     pub fn parse(bytes: &[u8], job: i64) -> Result<Self, String> {
-        let response: Response = serde_json::from_slice(bytes).map_err(|error| {
-            format!(
-                "the job response is not what gitlab-runner writes (line {}, column {})",
-                error.line(),
-                error.column()
-            )
-        })?;
+        let response: Response = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
         if response.id != Some(job) {
             return Err(format!("the job response is not that of job {job}"));
         }
