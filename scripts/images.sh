@@ -11,9 +11,10 @@ fetched, and no rights are needed. NAME is one of
 
   busybox   static busybox and its applets, /bin/sh, no bash
   git       bash, git, coreutils and setpriv with their libraries; a setuid-root setpriv as /usr/bin/suid-setpriv
+  buildah   as git, with buildah, podman and newuidmap; root and app have subordinate ids
   scratch   one static program, /hello, and nothing else
 
-busybox and git have the users root (0) and app (1234, in the groups app 1234 and tools 4321). For example:
+busybox, git and buildah have the users root (0) and app (1234, in the groups app 1234 and tools 4321). For example:
 
   scripts/images.sh busybox | podman import - localhost/windlass/busybox:latest
 USAGE
@@ -113,6 +114,29 @@ make_git() {
     mkdir -p "$root/usr/share/git-core/templates"
 }
 
+make_buildah() {
+    local root=$1 program runtime
+    make_git "$root"
+    add_program "$root" "$(require buildah buildah buildah)" /usr/bin/buildah
+    # In a container with podman's own capabilities they work with file capabilities, not setuid; making those takes root.
+    for program in uid gid; do
+        add_program "$root" "$(require "new${program}map" uidmap shadow-utils)" "/usr/bin/new${program}map"
+        chmod 755 "$root/usr/bin/new${program}map"
+        [[ $EUID -ne 0 ]] || "$(require setcap libcap2-bin libcap)" "cap_set$program=ep" "$root/usr/bin/new${program}map"
+    done
+    mkdir -p "$root/etc/containers" "$root/var/tmp" "$root/usr/share/base"
+    chmod 1777 "$root/var/tmp"
+    add_program "$root" "$(require podman podman podman)" /usr/bin/podman
+    # Never started with chroot isolation, but podman wants to see them.
+    add_program "$root" "$(require conmon conmon conmon)" /usr/bin/conmon
+    runtime=$(type -P runc || type -P crun) || die "neither runc nor crun is on PATH"
+    add_program "$root" "$runtime" "/usr/bin/$(basename "$runtime")"
+    printf '%s\n' 'root:1:65535' 'app:1:999' 'app:1235:58766' | tee "$root/etc/subuid" >"$root/etc/subgid"
+    printf '%s\n' '{"default": [{"type": "insecureAcceptAnything"}]}' >"$root/etc/containers/policy.json"
+    # What is built on in the tests: a base without a registry.
+    cp -L "$(static_busybox)" "$root/usr/share/base/busybox"
+}
+
 make_scratch() {
     cp -L "$(static_busybox)" "$1/hello"
 }
@@ -123,7 +147,7 @@ main() {
         usage
         return 0
         ;;
-    busybox | git | scratch) ;;
+    busybox | git | buildah | scratch) ;;
     *)
         usage >&2
         return 64
@@ -136,7 +160,7 @@ main() {
     umask 022
     "make_$1" "$work"
     chmod 755 "$work"
-    tar --create --directory "$work" --numeric-owner --owner=0 --group=0 --sort=name --file - .
+    tar --create --xattrs --xattrs-include=security.capability --directory "$work" --numeric-owner --owner=0 --group=0 --sort=name --file - .
 }
 
 main "$@"

@@ -68,6 +68,8 @@ else
   need runc runc runc
 fi
 if [[ $purpose == test ]]; then
+  need buildah buildah buildah
+  need setcap libcap2-bin libcap
   need docker-registry docker-registry docker-distribution
   need xz xz-utils xz
   need htpasswd apache2-utils httpd-tools

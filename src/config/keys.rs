@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fragment::Field;
-use super::settings::{ExecMode, HelperMode, Network, PullPolicy};
+use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, Network, PullPolicy};
 use super::texts::{
     Address, Any, Bounded, Capability, Cpuset, Device, Directory, File, Flavor, Group, HelperImage, HostDirectory,
-    HostName, Image, OneOrMore, Pattern, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable,
-    Volume,
+    HostName, Image, OneOrMore, Pattern, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User,
+    Variable, Volume,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -86,6 +86,9 @@ keys! {
         volumes: List<Volume>,
         sysctls: Map<Sysctl, Any>,
         group_add: List<Group>,
+        runtime: Text<Runtime>,
+        build_storage: Word<BuildStorage>,
+        build_driver: Word<BuildDriver>,
         network_mtu: Mtu,
         ipv6: bool,
         dns: List<Address>,

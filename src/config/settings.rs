@@ -9,8 +9,8 @@ use serde::Serialize;
 mod job;
 
 pub use job::{
-    ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, Network,
-    NetworkSettings, PolicyRule, PullPolicy, Resources, ServiceSettings,
+    BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings,
+    Isolation, JobSettings, Network, NetworkSettings, PolicyRule, PullPolicy, Resources, ServiceSettings,
 };
 
 /// Everything the daemon was told, checked and complete.

@@ -118,6 +118,9 @@ forms! {
     /// A group.
     Group: |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && !text.starts_with('-'),
         "is no group; write its number, or its name in the image";
+    /// An OCI runtime.
+    Runtime: |text| is_absolute(text) || (!text.is_empty() && !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))),
+        "is no runtime; write a name of containers.conf such as \"crun\", or an absolute path";
     /// An address.
     Address: |text| text.parse::<IpAddr>().is_ok(), "is no IP address";
     /// A host's name.

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::settings::{ExecMode, HelperMode, Network, PullPolicy};
+use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, Network, PullPolicy};
 use super::suggest;
 
 /// One word of a fixed set.
@@ -42,6 +42,20 @@ impl Words for PullPolicy {
 impl Words for HelperMode {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("image", Self::Image), ("inject", Self::Inject)];
+}
+
+impl Words for BuildStorage {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("job", Self::Job), ("project", Self::Project)];
+}
+
+impl Words for BuildDriver {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("overlay", Self::Overlay),
+        ("fuse-overlayfs", Self::FuseOverlayfs),
+        ("vfs", Self::Vfs),
+    ];
 }
 
 impl Words for Network {

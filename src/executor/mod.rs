@@ -5,6 +5,7 @@
 
 mod adopt;
 mod auth;
+mod builds;
 mod containers;
 mod helper;
 mod images;
@@ -120,6 +121,10 @@ pub struct Executor {
     tools: helper::Tools,
     proofs: images::Proofs,
     loading: tokio::sync::Mutex<()>,
+    /// Held while a lease looks for storage that no other has.
+    placing: Mutex<()>,
+    /// Whether containers can mount overlay here, once somebody wanted to know.
+    overlay: tokio::sync::OnceCell<Result<(), String>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     started_at: std::time::SystemTime,
@@ -152,6 +157,8 @@ impl Executor {
             tools: helper::Tools::default(),
             proofs: images::Proofs::load(&settings.state_dir),
             loading: tokio::sync::Mutex::default(),
+            placing: Mutex::default(),
+            overlay: tokio::sync::OnceCell::new(),
             tasks,
             shutdown,
             started_at: std::time::SystemTime::now(),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::Auth;
+use super::builds::{self, Place};
 use super::containers::Making;
 use super::plan::{self, Plan};
 use super::record::{Container, Record, Role, State};
@@ -61,6 +62,7 @@ impl Executor {
         let since = Instant::now();
         let program = self.runner_program(inputs.runner_program.as_ref()).await?;
         let services = services::intended(record, &plan, &images.services, inputs);
+        self.place_builds(lease, log)?;
         // On record before it exists: a daemon that dies in between finds it again by these names.
         let record = lease.update(|record| {
             record.container = Some(job_container(record, &plan, &images.job));
@@ -71,8 +73,11 @@ impl Executor {
             record.services = services.iter().map(Intended::on_record).collect();
             record.network =
                 (!services.is_empty() && record.settings.network.mode != Network::Host).then(|| record.name_of("net"));
-            // Where the containers share them, or could not write their own.
-            record.work_dir = record.helper.is_some() || record.settings.isolation.read_only;
+            record.work_dir = record.shares_work_dir() || record.builds == Some(Place::Lease);
+            if let Some(container) = record.container.as_mut().filter(|_| record.builds.is_some()) {
+                // The image's own settings are for a host that it does not run on.
+                container.environment.extend(builds::variables());
+            }
             record.file_variables = inputs.secrets.variables.files.iter().cloned().collect();
             record.debug_services = inputs.is_set("CI_DEBUG_SERVICES");
         })?;
@@ -88,6 +93,10 @@ impl Executor {
         if let Some(file) = &record.settings.ca_file {
             mounts.push(Mount { source: file.display().to_string(), target: CA_FILE.to_owned(), read_only: true });
         }
+        let for_builds = match record.builds {
+            Some(place) => self.make_build_storage(&record, place, user_map, log).await?,
+            None => Vec::new(),
+        };
         let network = self.make_network(&record).await?;
         let places = services::Places::new(network.as_ref(), &services);
         let making = |role: Role, image: &Image| Making {
@@ -103,7 +112,7 @@ impl Executor {
             },
             user_map,
             place: places.of_stages(role),
-            mounts: mounts.clone(),
+            mounts: if role == Role::Job { [&mounts[..], &for_builds[..]].concat() } else { mounts.clone() },
         };
         let helper = async {
             match &images.helper {

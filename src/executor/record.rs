@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::builds::Place;
 use super::used::Used;
 use crate::config::JobSettings;
 use crate::job::Job;
@@ -183,6 +184,9 @@ pub struct Record {
     /// Whether it has a directory for builds and cache.
     #[serde(default)]
     pub work_dir: bool,
+    /// Where images that it builds are stored.
+    #[serde(default)]
+    pub builds: Option<Place>,
     /// Names of the job's variables that are files.
     #[serde(default)]
     pub file_variables: Vec<String>,
@@ -219,6 +223,7 @@ impl Record {
             services: Vec::new(),
             network: None,
             work_dir: false,
+            builds: None,
             file_variables: Vec::new(),
             debug_services: false,
             stage: None,
@@ -247,6 +252,12 @@ impl Record {
     pub fn container_names(&self) -> Vec<String> {
         let stages = [&self.container, &self.helper].into_iter().flatten().map(|container| container.name.clone());
         stages.chain(self.services.iter().map(|service| service.name.clone())).collect()
+    }
+
+    /// Whether builds and cache are in a directory of the host: where containers share them, or could not write their own.
+    #[must_use]
+    pub fn shares_work_dir(&self) -> bool {
+        self.helper.is_some() || self.settings.isolation.read_only
     }
 
     /// Which container a stage runs in.

@@ -6,6 +6,9 @@ use crate::config::Isolation;
 pub(super) fn arguments(isolation: &Isolation) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |option: &str, value: &str| line.extend([option.to_owned(), value.to_owned()]);
+    if let Some(runtime) = &isolation.runtime {
+        add("--runtime", runtime);
+    }
     for name in &isolation.cap_add {
         add("--cap-add", name);
     }
@@ -55,9 +58,10 @@ mod tests {
             devices: vec!["/dev/fuse".into()],
             volumes: vec!["/srv:/srv:ro".into()],
             sysctls: [("net.core.somaxconn".to_owned(), "1024".to_owned())].into(),
+            runtime: Some("crun".into()),
             ..Isolation::default()
         };
-        let expected = "--cap-add SYS_PTRACE --cap-drop NET_RAW --security-opt no-new-privileges --security-opt seccomp=/etc/s.json --security-opt label=type:x_t --device /dev/fuse --volume /srv:/srv:ro --sysctl net.core.somaxconn=1024 --privileged --read-only";
+        let expected = "--runtime crun --cap-add SYS_PTRACE --cap-drop NET_RAW --security-opt no-new-privileges --security-opt seccomp=/etc/s.json --security-opt label=type:x_t --device /dev/fuse --volume /srv:/srv:ro --sysctl net.core.somaxconn=1024 --privileged --read-only";
         assert_eq!(arguments(&all).join(" "), expected);
     }
 }

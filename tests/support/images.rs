@@ -24,6 +24,11 @@ impl Image {
         Self { base: "git", changes: Vec::new() }
     }
 
+    /// As git, with buildah, podman and newuidmap.
+    pub const fn buildah() -> Self {
+        Self { base: "buildah", changes: Vec::new() }
+    }
+
     /// One static program and no shell.
     pub const fn scratch() -> Self {
         Self { base: "scratch", changes: Vec::new() }

@@ -38,6 +38,9 @@ pub struct JobSettings {
     /// Where the predefined stages run.
     #[serde(default)]
     pub helper: HelperSettings,
+    /// Images that jobs build.
+    #[serde(default)]
+    pub builds: BuildSettings,
     /// Variables of every container of the job, for proxies and the time zone; not for secrets.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -137,6 +140,8 @@ pub struct Isolation {
     pub sysctls: BTreeMap<String, String>,
     /// Further groups of the job's user, by number or name in the image; `keep-groups` is podman's.
     pub group_add: Vec<String>,
+    /// The OCI runtime instead of podman's default, by its name in containers.conf or its path.
+    pub runtime: Option<String>,
 }
 
 impl Isolation {
@@ -149,6 +154,7 @@ impl Isolation {
             cap_drop: self.cap_drop.clone(),
             seccomp: self.seccomp.clone(),
             security_opt: self.security_opt.clone(),
+            runtime: self.runtime.clone(),
             ..Self::default()
         }
     }
@@ -251,6 +257,44 @@ pub enum HelperMode {
     Image,
     /// In the job's own container, with the runner's binary mounted.
     Inject,
+}
+
+/// Images that jobs build.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BuildSettings {
+    /// Where their layers are.
+    pub storage: BuildStorage,
+    /// How they are stacked.
+    pub driver: BuildDriver,
+}
+
+/// Where the layers are of images that a job builds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildStorage {
+    /// Wherever the image's own tools put them.
+    None,
+    /// In a directory of the host that goes with the job.
+    #[default]
+    Job,
+    /// In a directory of the host that the next job of the project gets.
+    Project,
+}
+
+/// The storage driver of images that a job builds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildDriver {
+    /// The best that this host lets a container have.
+    #[default]
+    Auto,
+    /// The kernel's overlay, mounted in a user namespace: Linux 5.11 and later.
+    Overlay,
+    /// fuse-overlayfs, which needs /dev/fuse in the container and the program in the image.
+    FuseOverlayfs,
+    /// Copies of whole layers: works everywhere.
+    Vfs,
 }
 
 /// What jobs of some projects may use.

@@ -51,6 +51,7 @@ pub(super) fn job(check: &mut Checker, given: &JobInput, policy: &[PolicyKeys]) 
         isolation: more::isolation(keys),
         services: more::services(keys),
         helper: more::helper(&keys.helper),
+        builds: more::builds(keys),
         environment: more::map(keys.environment.as_ref()),
         ca_file: keys.ca_file.as_ref().map(|path| path.0.clone().into()),
         policy: more::policy(keys, policy),

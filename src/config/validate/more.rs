@@ -8,8 +8,8 @@ use crate::config::input::{JobInput, Origin};
 use crate::config::keys::{HelperKeys, JobKeys, LimitKeys, MaximumKeys, PolicyKeys, ServiceKeys};
 use crate::config::schema::join;
 use crate::config::settings::{
-    ConfiguredService, HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, NetworkSettings, PolicyRule,
-    PullPolicy, Resources, ServiceSettings,
+    BuildDriver, BuildSettings, BuildStorage, ConfiguredService, HelperMode, HelperSettings, ImageSettings, Isolation,
+    JobSettings, NetworkSettings, PolicyRule, PullPolicy, Resources, ServiceSettings,
 };
 use crate::config::texts::Text;
 use crate::config::words::Word;
@@ -80,6 +80,14 @@ pub(super) fn isolation(keys: &JobKeys) -> Isolation {
         volumes: list(keys.volumes.as_ref()),
         sysctls: map(keys.sysctls.as_ref()),
         group_add: list(keys.group_add.as_ref()),
+        runtime: text(keys.runtime.as_ref()),
+    }
+}
+
+pub(super) fn builds(keys: &JobKeys) -> BuildSettings {
+    BuildSettings {
+        storage: keys.build_storage.map(|word| word.0).unwrap_or_default(),
+        driver: keys.build_driver.map(|word| word.0).unwrap_or_default(),
     }
 }
 
@@ -189,6 +197,10 @@ pub(super) fn together(check: &mut Checker, given: &JobInput, settings: &JobSett
     }
     if settings.helper.mode == HelperMode::Image && settings.helper.image.is_none() {
         check.wrong(&at("helper.image"), "is needed with mode = \"image\"");
+    }
+    let fuse = settings.isolation.devices.iter().any(|device| device.split(':').next() == Some("/dev/fuse"));
+    if settings.builds.driver == BuildDriver::FuseOverlayfs && settings.builds.storage != BuildStorage::None && !fuse {
+        check.wrong(&at("build_driver"), "needs the device: devices = [\"/dev/fuse\"]");
     }
     if settings.services.wait > Duration::from_secs(3600) {
         check.wrong(&at("wait_for_services"), "must be at most \"1h\"");

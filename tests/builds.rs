@@ -1,0 +1,177 @@
+//! Jobs that build images.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::process::Command;
+
+use support::registry::Registry;
+use support::{Host, Image, Job, Runner, State};
+
+const CONTEXT: [&str; 2] = [
+    "mkdir -p /tmp/context && cd /tmp/context && cp /usr/share/base/busybox .",
+    r#"printf '%s\n' 'FROM scratch' 'COPY busybox /bin/busybox' 'RUN ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin; echo built >/made; chown 33:33 /made"]' 'CMD ["/bin/sh"]' >Containerfile"#,
+];
+
+/// A host whose jobs reach a registry on its loopback.
+fn host(registry: &Registry, more: &str) -> Host {
+    let conf = registry.registries_conf().display().to_string();
+    Host::configured(&format!(
+        "[job]\nnetwork = 'host'\npull_policy = 'if-not-present'\n{more}\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
+    ))
+}
+
+/// With what GitLab gives each job whose project has a registry.
+fn with_registry(job: Job, registry: &Registry) -> Job {
+    let (host, image) = (registry.image(""), registry.image("group/project"));
+    job.variable("CI_REGISTRY", host.trim_end_matches('/'))
+        .variable("CI_REGISTRY_IMAGE", &image)
+        .variable("CI_REGISTRY_USER", "tester")
+        .secret("CI_REGISTRY_PASSWORD", "secret")
+        .secret(
+            "DOCKER_AUTH_CONFIG",
+            &serde_json::json!({"auths": {host.trim_end_matches('/'): {"auth": "dGVzdGVyOnNlY3JldA=="}}}).to_string(),
+        )
+}
+
+/// The job of the README, with a registry that has no TLS; `tag` is of this test.
+fn build_and_push(image: &str, registry: &Registry, tag: &str) -> Job {
+    let push = format!("buildah push --tls-verify=false \"$CI_REGISTRY_IMAGE:{tag}\"");
+    let lines = [
+        "echo \"$CI_REGISTRY_PASSWORD\" | buildah login --tls-verify=false -u \"$CI_REGISTRY_USER\" --password-stdin \"$CI_REGISTRY\"",
+        &format!("buildah bud --layers -t \"$CI_REGISTRY_IMAGE:{tag}\" ."),
+        &push,
+    ];
+    with_registry(Job::new(image), registry).script(&[&CONTEXT[..], &lines[..]].concat())
+}
+
+#[test]
+fn a_job_builds_and_pushes_an_image_that_the_next_job_runs() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let host = host(&registry, "");
+    let runner = Runner::new(&host);
+    let mut image = Image::buildah();
+    for (user, tag) in [("0", "root"), ("1234", "app")] {
+        if user != "0" {
+            if !nix::unistd::geteuid().is_root() {
+                eprintln!("SKIPPED: only root can make programs with file capabilities");
+                continue;
+            }
+            image = image.user(user);
+        }
+        let builder = build_and_push(&host.image(&image), &registry, tag);
+        let built = runner.play(&builder);
+        built.expect(State::Success).expect_log("Storage for building images (").expect_log("goes with the job");
+        let name = registry.image(&format!("group/project:{tag}"));
+        let run = with_registry(Job::new(&name), &registry).script(&["cat /made", "ls -n /made | awk '{print $3}'"]);
+        runner
+            .play(&run)
+            .expect(State::Success)
+            .expect_log("Pulled image")
+            .expect_log("\nbuilt\n")
+            .expect_log("\n33\n");
+        host.podman(&["rmi", &name]);
+    }
+    assert!(!host.dir().join("state/lanes").exists(), "nothing is kept");
+}
+
+#[test]
+fn podman_builds_too() {
+    let host = Host::start();
+    let builder = Job::new(&host.image(&Image::buildah())).script(
+        &[&CONTEXT[..], &["podman build --tag localhost/x .", "podman images --format '{{.Repository}}'"]].concat(),
+    );
+    Runner::new(&host).play(&builder).expect(State::Success).expect_log("\nlocalhost/x\n");
+}
+
+#[test]
+fn a_rootless_host_builds_images_too() {
+    let Some(host) = Host::rootless("[job]\nbuild_storage = 'project'") else { return };
+    let image = host.image(&Image::buildah());
+    let builder = || Job::new(&image).script(&[&CONTEXT[..], &["buildah bud --layers -t localhost/x ."]].concat());
+    let runner = Runner::new(&host);
+    let first = runner.play(&builder());
+    first.expect(State::Success).expect_log("is kept for the project");
+    assert!(!first.log().contains("Using cache"), "{}", first.log());
+    runner.play(&builder()).expect(State::Success).expect_log("Using cache");
+    host.podman(&["unshare", "rm", "-rf", host.dir().join("state/lanes").to_str().unwrap()]);
+}
+
+#[test]
+fn layers_are_kept_for_the_project_and_held_by_one_job_at_a_time() {
+    let host = Host::configured("[job]\nbuild_storage = 'project'");
+    let image = host.image(&Image::buildah());
+    let builder = || Job::new(&image).script(&[&CONTEXT[..], &["buildah bud --layers -t localhost/x ."]].concat());
+    let runner = Runner::new(&host);
+    let caches = |job: Job| {
+        let outcome = runner.play(&job);
+        outcome.expect(State::Success);
+        outcome.log().contains("Using cache")
+    };
+    assert!(!caches(builder()), "nothing is there yet");
+    assert!(caches(builder()), "the next job of the project finds it");
+    assert!(!caches(builder().project(8, "other/project")), "another project does not");
+    let mut protected = builder();
+    protected.protected = Some(true);
+    assert!(!caches(protected), "nor does a job of a protected ref");
+    // While one job has it, the next gets an empty one.
+    let mut holder = runner.attempt(&builder());
+    holder.make_ready();
+    let lease = holder.lease();
+    let second = runner.play(&builder());
+    second
+        .expect(State::Success)
+        .expect_log("has the project's storage for building images; this job gets an empty one");
+    assert!(!second.log().contains("Using cache"));
+    // Also after a crash of the daemon.
+    host.crash_daemon();
+    runner.play(&builder()).expect_log("this job gets an empty one");
+    holder.finish();
+    host.wait_until_gone(&lease);
+    assert!(caches(builder()));
+}
+
+#[test]
+fn storage_with_another_owner_is_made_anew() {
+    let host = Host::configured("[job]\nbuild_storage = 'project'");
+    if !host.account.is_root() {
+        return;
+    }
+    let storage = host.dir().join("state/lanes/gitlab.example.com/7-unprotected/storage");
+    std::fs::create_dir_all(&storage).unwrap();
+    std::fs::write(storage.join("old"), "x").unwrap();
+    let image = host.image(&Image::busybox().user("app"));
+    let job = Job::new(&image).script(&["ls /.windlass-storage | wc -l", "touch /.windlass-storage/new", "env"]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success).expect_log("\n0\n").expect_log("BUILDAH_ISOLATION=chroot");
+    assert!(storage.join("new").exists() && !storage.join("old").exists());
+}
+
+#[test]
+fn a_host_without_overlay_says_so_and_copies() {
+    let host = Host::configured("[job]\nbuild_driver = 'vfs'");
+    let builder = Job::new(&host.image(&Image::buildah()))
+        .script(&[&CONTEXT[..], &["buildah bud -t localhost/x .", "buildah info | grep GraphDriver"]].concat());
+    let outcome = Runner::new(&host).play(&builder);
+    outcome.expect(State::Success).expect_log("(vfs)").expect_log("\"GraphDriverName\": \"vfs\"");
+}
+
+#[test]
+fn without_storage_the_images_own_settings_count() {
+    let host = Host::configured("[job]\nbuild_storage = 'none'");
+    let job = Job::new(&host.image(&Image::busybox())).script(&["env | grep -c CONTAINERS_ || true"]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success).expect_log("\n0\n");
+    assert!(!outcome.log().contains("Storage for building images"));
+}
+
+#[test]
+fn a_driver_that_lacks_its_device_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("windlass.toml");
+    std::fs::write(&file, "[job]\nbuild_driver = 'fuse-overlayfs'\n").unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_windlass")).arg("check").arg(&file).output().unwrap();
+    assert_eq!(check.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&check.stdout).contains("devices = [\"/dev/fuse\"]"));
+}
