@@ -165,3 +165,14 @@ fn an_image_is_pulled_once_for_jobs_that_want_it_at_the_same_time() {
     }
     host.podman(&["rmi", &target]);
 }
+
+#[test]
+fn the_administrators_user_is_for_jobs_that_name_none() {
+    let host = Host::configured("[job]\nuser = '1234:4321'");
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let job = || Job::new(&image).script(&["id -u; id -g"]);
+    runner.play(&job()).expect(State::Success).expect_log("\n1234\n4321\n");
+    let own = serde_json::json!({"name": image, "executor_opts": {"docker": {"user": "0"}}});
+    runner.play(&job().with("image", own)).expect(State::Success).expect_log("\n0\n0\n");
+}

@@ -26,6 +26,7 @@ enum Command {
         #[arg(value_name = "FILE", default_value = windlass::config::DEFAULT_FILE)]
         file: PathBuf,
     },
+    Import(cli::import::ImportArgs),
     Status(cli::status::StatusArgs),
     Try(cli::try_job::TryArgs),
 }
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Check { file } => cli::check::run(&file, &mut std::io::stdout().lock()).map_err(Into::into),
+        Command::Import(arguments) => cli::import::run(&arguments),
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Try(arguments) => cli::try_job::run(&arguments),
     };

@@ -1,5 +1,6 @@
 //! What the `windlass` command does.
 
 pub mod check;
+pub mod import;
 pub mod status;
 pub mod try_job;

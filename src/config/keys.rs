@@ -62,6 +62,7 @@ type List<F> = Vec<Text<F>>;
 keys! {
     /// Keys of `[job]` and `[profile.NAME.job]`.
     JobKeys {
+        user: Text<User>,
         pull_attempts: Attempts,
         auth_file: Text<HostDirectory>,
         access_ttl: TimeSpan,

@@ -59,7 +59,7 @@ pub fn plan(record: &Record, inputs: &Inputs, log: &JobLog) -> Result<Plan, Fail
     Ok(Plan {
         privileged: settings.isolation.privileged && policy::may_be_privileged(rule, &reference),
         image: wanted(rule, reference, options, record)?,
-        user: options.user.clone(),
+        user: options.user.clone().or_else(|| settings.user.clone()),
         resources,
         services: planned_services(record, rule, log)?,
     })

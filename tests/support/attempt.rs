@@ -60,7 +60,7 @@ impl<'a> Runner<'a> {
         if !matches!(host.account, super::account::Account::Own) {
             // The target directory may be out of that user's reach.
             let copy = dir.path().join("gitlab-runner");
-            fs::copy(&program, &copy).unwrap();
+            super::programs::copy_program(&program, &copy);
             program = copy;
         }
         let mut command = host.account.command(&program);
@@ -70,19 +70,7 @@ impl<'a> Runner<'a> {
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let mut started = None;
-        // Another thread that forks while the copy is written holds it open until its own exec.
-        super::wait::until("the copy can be started", std::time::Duration::from_secs(10), || match command.spawn() {
-            Ok(child) => {
-                started = Some(child);
-                true
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), std::io::ErrorKind::ExecutableFileBusy, "{error}");
-                false
-            }
-        });
-        let child = started.unwrap();
+        let child = command.spawn().unwrap();
         let (control, _) = listener.accept().unwrap();
         let calls = Progresses::default();
         thread::spawn({

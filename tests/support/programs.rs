@@ -41,11 +41,11 @@ impl Programs {
         let libexec = dir.join("libexec");
         fs::create_dir_all(&libexec).unwrap();
         for name in LIBEXEC {
-            fs::copy(self.libexec.join(name), libexec.join(name)).unwrap();
+            copy_program(&self.libexec.join(name), &libexec.join(name));
         }
         let copy = |program: &Path| {
             let target = dir.join(program.file_name().unwrap());
-            fs::copy(program, &target).unwrap();
+            copy_program(program, &target);
             target
         };
         Self { windlassd: copy(&self.windlassd), windlass: copy(&self.windlass), libexec }
@@ -55,6 +55,12 @@ impl Programs {
     pub fn shim(&self, name: &str) -> PathBuf {
         self.libexec.join(format!("windlass-{name}"))
     }
+}
+
+/// Copies a program, in a process of its own: one that another thread starts while this one writes would hold it open,
+/// and what is open for writing can't be started.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").arg("--").args([from, to]).status().unwrap().success());
 }
 
 /// When the newest file below `dir` was changed.

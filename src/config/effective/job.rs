@@ -18,6 +18,7 @@ pub(super) fn keys(settings: &JobSettings) -> JobKeys {
     let own = settings.policy.last().cloned().unwrap_or_default();
     let own = rule(&own, &|_| true);
     JobKeys {
+        user: text(settings.user.as_ref()),
         pull_attempts: Some(Bounded(images.pull_attempts)),
         auth_file: path(images.auth_file.as_ref()),
         access_ttl: Some(TimeSpan(images.access_ttl)),

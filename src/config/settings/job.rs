@@ -17,6 +17,9 @@ pub struct JobSettings {
     pub margin: Duration,
     /// Added to the job's own timeout before a lease that nobody cleaned up is reaped.
     pub timeout_margin: Duration,
+    /// The user of stages in the job's image, unless the job names one; none: the image's own.
+    #[serde(default)]
+    pub user: Option<String>,
     /// When and how images are pulled.
     #[serde(default)]
     pub images: ImageSettings,

@@ -70,7 +70,7 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.podman.environment.clear();
     found.socket.group = None;
     let job = &mut found.profiles.get_mut("default").unwrap().job;
-    (job.images.default_image, job.images.auth_file, job.ca_file) = (None, None, None);
+    (job.user, job.images.default_image, job.images.auth_file, job.ca_file) = Default::default();
     (job.resources, job.maximum, job.services.resources) = Default::default();
     let never = (job.isolation.privileged, job.isolation.services_privileged, job.isolation.read_only);
     assert_eq!(never, (false, false, false));

@@ -33,6 +33,7 @@ pub(super) fn job(check: &mut Checker, given: &JobInput, policy: &[PolicyKeys]) 
         grace: check.duration(&given.grace, STAGE_END_MAX),
         margin: check.duration(&given.margin, STAGE_END_MAX),
         timeout_margin: check.duration(&given.timeout_margin, DAY),
+        user: more::text(keys.user.as_ref()),
         images: ImageSettings {
             default_image: given.default_image.as_ref().map(|image| check.name(image, "an image")),
             pull_policy: given.pull_policy.value.0.iter().map(|word| word.0).collect(),

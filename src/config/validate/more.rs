@@ -207,7 +207,7 @@ pub(super) fn together(check: &mut Checker, given: &JobInput, settings: &JobSett
     }
 }
 
-fn text<F>(given: Option<&Text<F>>) -> Option<String> {
+pub(super) fn text<F>(given: Option<&Text<F>>) -> Option<String> {
     given.map(|text| text.0.clone())
 }
 
