@@ -7,7 +7,9 @@ use toml::Spanned;
 
 use super::DEFAULT_PROFILE;
 use super::fragment::{Field, Fragment, PodmanFragment, ProfileFragment, SocketFragment};
+use super::keys::GitlabKeys;
 use super::settings::{PodmanSettings, Settings, SocketSettings, UserNamespace};
+use super::texts::Text;
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -39,6 +41,11 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         slot_wait: default.and_then(|profile| field(TimeSpan(profile.slot_wait))),
         socket: socket(&settings.socket)?,
         podman: podman(&settings.podman)?,
+        gitlab: GitlabKeys {
+            url: settings.gitlab.url.as_ref().map(Text::of),
+            ca_file: settings.gitlab.ca_file.as_ref().map(|path| Text::of(path.display().to_string())),
+            verify_jobs: Some(settings.gitlab.verify_jobs),
+        },
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),
         policy: job::policy(settings),
         profile: profile.collect(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::keys::{JobKeys, PolicyKeys};
+use super::keys::{GitlabKeys, JobKeys, PolicyKeys};
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -24,6 +24,7 @@ pub(super) struct Fragment {
     pub slot_wait: Field<TimeSpan>,
     pub socket: SocketFragment,
     pub podman: PodmanFragment,
+    pub gitlab: GitlabKeys,
     pub job: JobKeys,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<PolicyKeys>,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::keys::{JobKeys, PolicyKeys};
+use super::keys::{GitlabKeys, JobKeys, PolicyKeys};
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
@@ -29,6 +29,8 @@ pub(super) struct Input {
     pub state_dir: Given<String>,
     pub socket: SocketInput,
     pub podman: PodmanInput,
+    /// `[gitlab]`
+    pub gitlab: GitlabKeys,
     /// The top level's slots and job; the profile `default`.
     pub default: ProfileInput,
     /// `[[policy]]`

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::fragment::Field;
 use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, Network, PullPolicy};
 use super::texts::{
-    Address, Any, Bounded, Capability, Cpuset, Device, Directory, File, Flavor, Group, HelperImage, HostDirectory,
-    HostName, Image, OneOrMore, Pattern, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User,
-    Variable, Volume,
+    Address, Any, Bounded, Capability, Cpuset, Device, Directory, File, Flavor, GitlabUrl, Group, HelperImage,
+    HostDirectory, HostName, Image, OneOrMore, Pattern, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit,
+    UlimitName, User, Variable, Volume,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -126,6 +126,18 @@ keys! {
         pids: Whole,
         network: Word<Network>,
     }
+}
+
+/// Keys of `[gitlab]`.
+#[derive(Debug, Default, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct GitlabKeys {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Text<GitlabUrl>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<Text<File>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_jobs: Option<bool>,
 }
 
 keys! {

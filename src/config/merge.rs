@@ -29,6 +29,7 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         state_dir: top.value("state_dir", fragment.state_dir, "/var/lib/windlass".to_owned()),
         socket: socket(fragment.socket),
         podman: podman(fragment.podman),
+        gitlab: fragment.gitlab,
         policy: fragment.policy,
         profiles: fragment.profile.into_iter().map(|(name, given)| profile(name, given, &default)).collect(),
         default,

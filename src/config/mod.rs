@@ -32,9 +32,9 @@ pub use effective::to_toml;
 pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;
 pub use settings::{
-    BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings,
-    Isolation, JobSettings, Network, NetworkSettings, PodmanSettings, PolicyRule, Profile, PullPolicy, Resources,
-    ServiceSettings, Settings, SocketSettings, UserNamespace,
+    BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, GitlabSettings, HelperMode, HelperSettings,
+    ImageSettings, Isolation, JobSettings, Network, NetworkSettings, PodmanSettings, PolicyRule, Profile, PullPolicy,
+    Resources, ServiceSettings, Settings, SocketSettings, UserNamespace,
 };
 
 /// Where the daemon's configuration is unless something else is said.

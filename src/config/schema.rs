@@ -4,7 +4,7 @@ use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
-use super::keys::{HelperKeys, JobKeys, LimitKeys, MaximumKeys, PolicyKeys, ServiceKeys};
+use super::keys::{GitlabKeys, HelperKeys, JobKeys, LimitKeys, MaximumKeys, PolicyKeys, ServiceKeys};
 
 /// What a table may hold.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,7 @@ pub(super) const FILE: Shape = Shape::Keys {
     tables: &[
         ("socket", SOCKET),
         ("podman", PODMAN),
+        ("gitlab", Shape::Keys { keys: keys_of::<GitlabKeys>, tables: &[] }),
         ("job", JOB),
         ("policy", Shape::List(&POLICY)),
         ("profile", Shape::Named(&PROFILE)),
@@ -121,7 +122,7 @@ mod tests {
         let headers: Vec<&str> = tables.iter().map(|(header, _)| header.as_str()).collect();
         let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
         let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
-        let mut expected = vec!["", "socket", "podman"];
+        let mut expected = vec!["", "socket", "podman", "gitlab"];
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);
         expected.extend(own.iter().map(String::as_str));

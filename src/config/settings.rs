@@ -24,6 +24,8 @@ pub struct Settings {
     pub socket: SocketSettings,
     /// How podman is called.
     pub podman: PodmanSettings,
+    /// GitLab's API.
+    pub gitlab: GitlabSettings,
     /// By name; `default` is always there and comes from the top level.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -41,6 +43,17 @@ pub struct SocketSettings {
     pub max_connections: usize,
     /// How long a shim waits for a daemon that is away, for example restarting.
     pub daemon_wait: Duration,
+}
+
+/// GitLab's API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct GitlabSettings {
+    /// Where it is; none: nothing is asked of it.
+    pub url: Option<String>,
+    /// Certificates (PEM) trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether GitLab is asked about each job before it gets a slot.
+    pub verify_jobs: bool,
 }
 
 /// How podman is called and set up.

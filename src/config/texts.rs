@@ -118,6 +118,8 @@ forms! {
     /// A group.
     Group: |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && !text.starts_with('-'),
         "is no group; write its number, or its name in the image";
+    /// Where a GitLab is.
+    GitlabUrl: |text| is_web_address(text), "is no address of a GitLab; one looks like \"https://gitlab.example.com\", without a user and a query";
     /// An OCI runtime.
     Runtime: |text| is_absolute(text) || (!text.is_empty() && !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))),
         "is no runtime; write a name of containers.conf such as \"crun\", or an absolute path";
@@ -158,6 +160,17 @@ const ULIMITS: [&str; 15] = [
     "sigpending",
     "stack",
 ];
+
+fn is_web_address(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    })
+}
 
 fn is_cpus(text: &str) -> bool {
     let number = |text: &str| text.parse::<u16>().ok();

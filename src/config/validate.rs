@@ -8,8 +8,8 @@ use super::DEFAULT_PROFILE;
 use super::checks::{Checker, SOCKET_PATH_MAX};
 use super::errors::Problem;
 use super::input::{Given, Input, Origin, ProfileInput, SocketInput};
-use super::keys::PolicyKeys;
-use super::settings::{Profile, Settings, SocketSettings};
+use super::keys::{GitlabKeys, PolicyKeys};
+use super::settings::{GitlabSettings, Profile, Settings, SocketSettings};
 use super::values::Whole;
 use super::words::NamespaceMode;
 
@@ -46,6 +46,7 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
     let settings = Settings {
         socket: socket(check, &input.socket, &run_dir),
         podman: podman::podman(check, &input.podman),
+        gitlab: gitlab(check, &input.gitlab),
         run_dir,
         state_dir,
         profiles,
@@ -86,6 +87,19 @@ fn socket(check: &mut Checker, given: &SocketInput, run_dir: &Path) -> SocketSet
         max_connections: check.whole(&given.max_connections, 1, CONNECTIONS_MAX, ""),
         daemon_wait: check.duration(&given.daemon_wait, HOUR),
     }
+}
+
+fn gitlab(check: &mut Checker, given: &GitlabKeys) -> GitlabSettings {
+    let settings = GitlabSettings {
+        url: given.url.as_ref().map(|url| url.0.clone()),
+        ca_file: given.ca_file.as_ref().map(|path| path.0.clone().into()),
+        verify_jobs: given.verify_jobs.unwrap_or(false),
+    };
+    if settings.verify_jobs && settings.url.is_none() {
+        let origin = Origin { key: "gitlab.verify_jobs".to_owned(), span: None };
+        check.wrong(&origin, "needs url in [gitlab]: where GitLab is asked");
+    }
+    settings
 }
 
 fn profile_name(check: &mut Checker, given: &Given<String>) -> Option<String> {

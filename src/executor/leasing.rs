@@ -12,7 +12,7 @@ use super::record::{LeaseId, Record, unix_time};
 use super::slots::Slot;
 use super::{BUILDS_DIR, CACHE_DIR, Executor, Failure, JobLog, Lease};
 use crate::config::Profile;
-use crate::job::{Job, policy};
+use crate::job::{Job, Secret, policy};
 use crate::protocol::daemon::{Configured, ProcessId};
 
 /// Jobs that wait for a slot.
@@ -33,6 +33,20 @@ pub struct Waiter {
 const DEFAULT_PROFILE: &str = "default";
 
 impl Executor {
+    /// Asks GitLab whether a job is what its response says, where the administrator wants that.
+    ///
+    /// # Errors
+    /// When it is not, or GitLab can't be asked.
+    pub async fn verify(&self, job: &Job, token: &Secret) -> Result<(), Failure> {
+        match &self.gitlab {
+            Some(gitlab) if self.settings.gitlab.verify_jobs => gitlab.verify(job, token).await.map_err(|refused| {
+                tracing::warn!(job = job.id, project = %job.project_path, "refused: {}", refused.0);
+                Failure::system(refused.0)
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Leases a slot for a job; waits for one as long as the profile says.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
+use crate::gitlab;
 use crate::lanes::ranges::Ranges;
 use crate::podman::{Limits, Podman, Pulls};
 use crate::protocol::daemon::FailureClass;
@@ -110,6 +111,7 @@ impl JobLog {
 #[derive(Debug)]
 pub struct Executor {
     settings: Settings,
+    gitlab: Option<gitlab::Client>,
     podman: Arc<Podman>,
     pulls: Pulls,
     limits: Limits,
@@ -146,6 +148,7 @@ impl Executor {
             }
         }
         Ok(Arc::new(Self {
+            gitlab: gitlab::Client::new(&settings.gitlab)?,
             podman: Arc::new(Podman::new(&settings.podman)),
             pulls: Pulls::default(),
             limits: Limits::of_this_host(),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
-use crate::job::Job;
+use crate::job::{Job, Secret, Secrets};
 use crate::protocol::daemon::{ProcessId, Reply, Request};
 
 /// Job responses in memory at once: a bound on what many large ones can take.
@@ -40,10 +40,13 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
     match request {
         Request::Status => reply(channel, Reply::Status(Box::new(executor.status()))).await,
         Request::Config { profile, runner, directory } => {
-            let job = job(channel).await?;
+            let (job, token) = job(channel).await?;
             let (log, lines) = unbounded_channel();
             let log = JobLog::new(log);
-            let leasing = executor.lease_for(profile.as_deref(), job, runner, directory, &log);
+            let leasing = async {
+                executor.verify(&job, &token).await?;
+                executor.lease_for(profile.as_deref(), job, runner, directory, &log).await
+            };
             config(channel, executor, shutdown, lines, leasing).await
         }
         Request::Prepare { lease, profile, caller, inputs } => {
@@ -63,7 +66,7 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
             reply(channel, Reply::Done).await
         }
         Request::Cleanup { lease: None, runner } => {
-            let job = job(channel).await?;
+            let (job, _) = job(channel).await?;
             executor.end_leases_of(&job, runner, "the job is over before it began");
             reply(channel, Reply::Done).await
         }
@@ -85,11 +88,13 @@ async fn reply(channel: &mut Channel, reply: Reply) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn job(channel: &mut Channel) -> Result<Job, Failure> {
+async fn job(channel: &mut Channel) -> Result<(Job, Secret), Failure> {
     // The semaphore is never closed.
     let _place = JOB_RESPONSES.acquire().await;
     let bytes = channel.job_response().await.map_err(unreadable)?;
-    Job::parse(&bytes).map_err(Failure::system)
+    let job = Job::parse(&bytes).map_err(Failure::system)?;
+    let secrets = Secrets::parse(&bytes, job.id).map_err(Failure::system)?;
+    Ok((job, secrets.token))
 }
 
 /// What follows a `Prepare`.

@@ -52,6 +52,10 @@ struct Gitlab {
     queues: BTreeMap<String, VecDeque<Job>>,
     jobs: BTreeMap<u64, Known>,
     requests: Vec<Request>,
+    /// What `GET /job` answers, by the job's token.
+    tokens: BTreeMap<String, Value>,
+    /// How often it answers 503 before anything else.
+    failures: u32,
 }
 
 /// A fake GitLab on loopback.
@@ -80,7 +84,18 @@ impl Coordinator {
     pub fn queue(&self, token: &str, job: &Job) {
         let mut gitlab = lock(&self.gitlab);
         gitlab.jobs.insert(job.id, Known { cancel_when: job.cancel_when.clone(), ..Known::default() });
+        gitlab.tokens.insert(job.token(), about(job));
         gitlab.queues.entry(token.into()).or_default().push_back(job.clone());
+    }
+
+    /// Lets it know a running job that another runner has.
+    pub fn runs(&self, job: &Job) {
+        lock(&self.gitlab).tokens.insert(job.token(), about(job));
+    }
+
+    /// Lets it answer the next requests with 503.
+    pub fn fail_next(&self, requests: u32) {
+        lock(&self.gitlab).failures = requests;
     }
 
     /// What it knows of a job.
@@ -101,6 +116,15 @@ impl Coordinator {
     }
 }
 
+/// A job as the API shows it to its own token.
+fn about(job: &Job) -> Value {
+    json!({
+        "id": job.id, "status": "running", "name": "test", "ref": "main",
+        "web_url": format!("https://gitlab.example.com/{}/-/jobs/{}", job.project_path, job.id),
+        "pipeline": {"id": 1, "project_id": job.project, "ref": "main", "status": "running"}
+    })
+}
+
 fn lock(gitlab: &Mutex<Gitlab>) -> MutexGuard<'_, Gitlab> {
     gitlab.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -108,9 +132,17 @@ fn lock(gitlab: &Mutex<Gitlab>) -> MutexGuard<'_, Gitlab> {
 impl Gitlab {
     fn answer(&mut self, request: &Request) -> Response {
         self.requests.push(request.clone());
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Response::empty(503);
+        }
         let path = request.path.split('?').next().unwrap_or_default();
         let parts: Vec<&str> = path.trim_start_matches("/api/v4/").split('/').collect();
         match (request.method.as_str(), parts.as_slice()) {
+            ("GET", ["job"]) => match self.tokens.get(request.header("job-token")) {
+                Some(job) => Response::json(200, job),
+                None => Response::json(401, &json!({"message": "401 Unauthorized"})),
+            },
             ("POST", ["jobs", "request"]) => self.next_job(request),
             ("POST", ["runners", "verify"]) => {
                 Response::json(200, &json!({"id": 1, "token": request.json()["token"], "token_expires_at": null}))

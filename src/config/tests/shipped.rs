@@ -69,6 +69,8 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.profiles.remove("big").unwrap();
     found.podman.environment.clear();
     found.socket.group = None;
+    assert!(!found.gitlab.verify_jobs);
+    found.gitlab = Default::default();
     let job = &mut found.profiles.get_mut("default").unwrap().job;
     (job.user, job.images.default_image, job.images.auth_file, job.ca_file) = Default::default();
     (job.resources, job.maximum, job.services.resources) = Default::default();
