@@ -72,6 +72,8 @@ if [[ $purpose == test ]]; then
   need setcap libcap2-bin libcap
   need docker-registry docker-registry docker-distribution
   need xz xz-utils xz
+  need zstd zstd zstd
+  need openssl openssl openssl
   need htpasswd apache2-utils httpd-tools
   need shellcheck shellcheck ShellCheck
 fi

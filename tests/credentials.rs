@@ -121,3 +121,38 @@ fn pull_policies_are_tried_in_order_and_the_jobs_own_have_to_be_allowed() {
     outcome.expect_log("pull_policy if-not-present is not allowed");
     assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
 }
+
+#[test]
+fn the_hosts_own_credential_helpers_are_asked_and_a_jobs_are_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(registry) = Registry::with_passwords() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let helper = dir.path().join("docker-credential-windlass-test");
+    let answer =
+        "#!/bin/sh\ncat >/dev/null\ntouch \"$0.asked\"\necho '{\"Username\": \"tester\", \"Secret\": \"secret\"}'\n";
+    std::fs::write(&helper, answer).unwrap();
+    std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+    let name = registry.image("").trim_end_matches('/').to_owned();
+    let helpers = json!({"credHelpers": {name: "windlass-test"}}).to_string();
+    let file = dir.path().join("auth.json");
+    std::fs::write(&file, &helpers).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let (host, image) = with_private_image(&registry, "");
+    let conf = registry.registries_conf().display().to_string();
+    let configure = |auth_file: &str| {
+        host.configure(&format!(
+            "[job]\npull_policy = 'if-not-present'\n{auth_file}\n[podman.environment]\nPATH = '{path}'\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
+        ));
+        host.crash_daemon();
+    };
+    let asked = dir.path().join("docker-credential-windlass-test.asked");
+    configure("");
+    let runner = Runner::new(&host);
+    let outcome = runner.play(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &helpers));
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    assert!(!asked.exists(), "a job may not start programs of the host");
+    configure(&format!("auth_file = '{}'", file.display()));
+    runner.play(&Job::new(&image)).expect(State::Success).expect_log("Pulled image");
+    assert!(asked.exists());
+    host.podman(&["rmi", &image]);
+}

@@ -77,17 +77,13 @@ fn a_rootless_helper_shares_with_a_rootless_job() {
     assert!(!host.dir().join("state/work").join(&lease[..12]).exists());
 }
 
-#[test]
-fn the_archive_that_comes_with_gitlab_runner_is_loaded_once() {
+/// Two jobs with the archive that `make` writes: the first has it loaded.
+fn with_archive(extension: &str, make: impl FnOnce(&Host, &Path)) {
     let host = Host::start();
     let archives = host.dir().join("archives");
     std::fs::create_dir(&archives).unwrap();
     let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { std::env::consts::ARCH };
-    let archive = archives.join(format!("prebuilt-alpine-{arch}.tar.xz"));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/images.sh");
-    let made =
-        Command::new("sh").args(["-c", "\"$0\" git | xz -0 >\"$1\""]).arg(&script).arg(&archive).status().unwrap();
-    assert!(made.success());
+    make(&host, &archives.join(format!("prebuilt-alpine-{arch}.{extension}")));
     host.configure(&format!("[job.helper]\narchives = '{}'", archives.display()));
     host.crash_daemon();
     let runner = Runner::new(&host);
@@ -104,6 +100,31 @@ fn the_archive_that_comes_with_gitlab_runner_is_loaded_once() {
             host.podman(&["rmi", "--force", name]);
         }
     }
+}
+
+#[test]
+fn the_archive_that_comes_with_gitlab_runner_is_loaded_once() {
+    with_archive("tar.xz", |_, archive| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/images.sh");
+        let made = Command::new("sh").args(["-c", "\"$0\" git | xz -0 >\"$1\""]).arg(&script).arg(archive).status();
+        assert!(made.unwrap().success());
+    });
+}
+
+#[test]
+fn the_archive_of_newer_runners_is_an_image_with_its_settings() {
+    with_archive("docker.tar.zst", |host, archive| {
+        // With a name of its own, as the one of the package has.
+        let (source, name) = (host.image(&Image::git()), "localhost/windlass-test/helper:x86_64-v1");
+        let plain = archive.with_extension("");
+        assert!(host.podman(&["tag", &source, name]).status.success());
+        let save = ["save", "--quiet", "--format", "docker-archive", "--output", plain.to_str().unwrap(), name];
+        let save = host.podman(&save);
+        assert!(save.status.success(), "{}", String::from_utf8_lossy(&save.stderr));
+        host.podman(&["untag", &source, name]);
+        let packed = Command::new("zstd").args(["--quiet", "--rm", "-1", "-o"]).arg(archive).arg(&plain).status();
+        assert!(packed.unwrap().success());
+    });
 }
 
 #[test]

@@ -176,3 +176,25 @@ fn the_administrators_user_is_for_jobs_that_name_none() {
     let own = serde_json::json!({"name": image, "executor_opts": {"docker": {"user": "0"}}});
     runner.play(&job().with("image", own)).expect(State::Success).expect_log("\n0\n0\n");
 }
+
+#[test]
+fn a_platform_that_this_host_cannot_run_is_named() {
+    use std::process::{Command, Stdio};
+    let host = Host::start();
+    let name = format!("localhost/windlass-test/s390x:{}", std::process::id());
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/images.sh");
+    let mut tar = Command::new(script).arg("scratch").stdout(Stdio::piped()).spawn().unwrap();
+    let mut import = host.storage.command();
+    import.args(["import", "--quiet", "--arch", "s390x", "-", &name]).stdin(tar.stdout.take().unwrap());
+    assert!(import.output().unwrap().status.success() && tar.wait().unwrap().success());
+    let asked = serde_json::json!({"name": name, "executor_opts": {"docker": {"platform": "linux/s390x"}}});
+    let runner = Runner::new(&host);
+    let outcome = runner.play(&Job::new(&name).with("image", asked));
+    outcome.expect_log("is for s390x, which this host can't run");
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    // One that is there for another platform than the one asked for is as good as none.
+    let asked = serde_json::json!({"name": name, "executor_opts": {"docker": {"platform": "linux/amd64"}}});
+    let outcome = runner.play(&Job::new(&name).with("image", asked));
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    host.podman(&["rmi", &name]);
+}

@@ -86,3 +86,57 @@ fn the_job_log_ends_with_what_the_job_used() {
         outcome.expect_log("The job used ").expect_log("of memory at its peak").expect_log("s of CPU time");
     }
 }
+
+#[test]
+fn what_the_administrator_sets_is_what_a_container_has() {
+    let host = Host::configured(
+        "[job]\nnetwork = 'private'\nshm_size = '5 MiB'\ntmpfs = { '/scratch' = 'size=3m,mode=1777' }\nulimits = { nofile = '512:512', core = '0', nproc = '4096:4096' }\n\
+         sysctls = { 'net.ipv4.ip_unprivileged_port_start' = '80' }\ngroup_add = ['4321']\nenvironment = { TZ = 'Europe/Berlin' }\n\
+         extra_hosts = { 'gitlab.example.com' = '192.0.2.10' }\ncap_drop = ['NET_RAW']\ncap_add = ['SYS_PTRACE']\ndevices = ['/dev/loop-control']\n\
+         volumes = ['/etc/hostname:/the-hosts-name:ro']",
+    );
+    let image = host.image(&Image::busybox());
+    let job = Job::new(&image).script(&[
+        "df -k /dev/shm | tail -n 1 | awk '{print \"shm\", $2}'",
+        "df -k /scratch | tail -n 1 | awk '{print \"scratch\", $2}'",
+        "echo files $(ulimit -n) core $(ulimit -c)",
+        "echo port $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start) zone $TZ",
+        "grep -c '192.0.2.10.*gitlab.example.com' /etc/hosts | sed 's/^/hosts /'",
+        "echo groups $(id -G)",
+        "grep CapBnd /proc/self/status",
+        "test -c /dev/loop-control && echo device",
+        "test -s /the-hosts-name && ! touch /the-hosts-name 2>/dev/null && echo mounted",
+    ]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success);
+    for text in
+        ["shm 5120", "scratch 3072", "files 512 core 0", "port 80 zone Europe/Berlin", "hosts 1", "device", "mounted"]
+    {
+        outcome.expect_log(text);
+    }
+    let log = outcome.log();
+    let groups = log.lines().find(|line| line.starts_with("groups ")).unwrap();
+    assert!(groups.split(' ').any(|group| group == "4321"), "{groups}");
+    let line = log.lines().find(|line| line.starts_with("CapBnd:")).unwrap();
+    let bounding = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
+    // capabilities(7): CAP_NET_RAW is 13, CAP_SYS_PTRACE 19.
+    assert!(bounding & (1 << 13) == 0 && bounding & (1 << 19) != 0, "{line}");
+}
+
+#[test]
+fn cpus_and_weights_are_in_the_containers_cgroup() {
+    let host = Host::configured("[job]\ncpus = 0.5\ncpuset = '0'\ncpu_weight = 39");
+    if !enforced(&host, "cpu") || !enforced(&host, "cpuset") {
+        return;
+    }
+    let job = Job::new(&host.image(&Image::busybox())).script(&[
+        "grep Cpus_allowed_list /proc/self/status",
+        "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null | sed 's/^/quota /' || true",
+        "cat /sys/fs/cgroup/cpu.weight /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null | sed 's/^/weight /' || true",
+    ]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success).expect_log("Cpus_allowed_list:\t0\n").expect_log("quota 50000");
+    // 39 of cgroup v2 is 999 shares of v1.
+    let log = outcome.log();
+    assert!(log.contains("weight 39\n") || log.contains("weight 999\n"), "{log}");
+}

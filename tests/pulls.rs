@@ -89,3 +89,37 @@ fn twenty_jobs_that_start_at_once_with_one_image_make_one_pull() {
     }
     host.podman(&["rmi", &image]);
 }
+
+#[test]
+fn mirrors_and_blocks_of_the_hosts_registries_conf_apply() {
+    let Some(registry) = Registry::open() else { return };
+    let conf = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        conf.path(),
+        format!(
+            "unqualified-search-registries = []\n[[registry]]\nlocation = 'images.example.invalid'\n[[registry.mirror]]\nlocation = '{}'\ninsecure = true\n\
+             [[registry]]\nlocation = 'blocked.example.invalid'\nblocked = true\n",
+            registry.image("mirror")
+        ),
+    )
+    .unwrap();
+    let host = Host::configured(&format!(
+        "[job]\npull_policy = 'if-not-present'\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{}'",
+        conf.path().display()
+    ));
+    let source = host.image(&Image::busybox());
+    let push = ["push", "--quiet", "--tls-verify=false", &source, &registry.image("mirror/group/image:1")];
+    assert!(host.storage.command().args(push).output().unwrap().status.success());
+    let runner = Runner::new(&host);
+    let image = "images.example.invalid/group/image:1";
+    runner
+        .play(&Job::new(image))
+        .expect(State::Success)
+        .expect_log("Pulled image images.example.invalid/group/image:1");
+    // Access to what is there already is asked by the same way.
+    runner.play(&Job::new(image).project(8, "other/project")).expect(State::Success).expect_log("present on this host");
+    host.podman(&["rmi", image]);
+    let outcome = runner.play(&Job::new("blocked.example.invalid/group/image:1"));
+    outcome.expect_log("blocked");
+    assert!(!outcome.log().contains("Trying again"), "{}", outcome.log());
+}

@@ -97,10 +97,13 @@ impl Executor {
         log.line(format!("Storage for building images ({}{reason}) {kept}", word(driver)));
         let configuration = self.settings.state_dir.join(format!("storage-{}.conf", word(driver)));
         let text = configuration_text(driver);
+        // Two writers at once would take each other's new file away.
+        let turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
         if std::fs::read_to_string(&configuration).ok().as_deref() != Some(&text) {
             files::write_atomically(&configuration, text.as_bytes(), 0o644, files::Survives::Crash)
                 .with_context(|| format!("write {}", configuration.display()))?;
         }
+        drop(turn);
         let mount = |source: &Path, target: &str, read_only| Mount {
             source: source.display().to_string(),
             target: target.to_owned(),

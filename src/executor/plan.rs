@@ -61,7 +61,7 @@ pub fn plan(record: &Record, inputs: &Inputs, log: &JobLog) -> Result<Plan, Fail
         image: wanted(rule, reference, options, record)?,
         user: options.user.clone().or_else(|| settings.user.clone()),
         resources,
-        services: planned_services(record, rule, log)?,
+        services: planned_services(record, rule, inputs, log)?,
     })
 }
 
@@ -77,10 +77,18 @@ fn wanted(rule: &PolicyRule, reference: ImageRef, options: &ImageOptions, record
     Ok(Wanted { reference, policies, platform: options.platform.clone() })
 }
 
-fn planned_services(record: &Record, rule: &PolicyRule, log: &JobLog) -> Result<Vec<PlannedService>, Failure> {
+fn planned_services(
+    record: &Record,
+    rule: &PolicyRule,
+    inputs: &Inputs,
+    log: &JobLog,
+) -> Result<Vec<PlannedService>, Failure> {
     let settings = &record.settings.services;
     let always = settings.always.iter().map(|service| (as_asked(service), true));
-    let asked = record.job.services.iter().map(|service| (service.clone(), false));
+    let asked = record.job.services.iter().enumerate().map(|(number, service)| {
+        let variables = inputs.service_variables(number, &service.image);
+        (Service { variables, ..service.clone() }, false)
+    });
     let all: Vec<(Service, bool)> = always.chain(asked).collect();
     if let Some(limit) = settings.limit
         && all.len() > limit as usize

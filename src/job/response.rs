@@ -72,7 +72,8 @@ pub struct Service {
     pub entrypoint: Vec<String>,
     /// Instead of the image's.
     pub command: Vec<String>,
-    /// Its own variables, not expanded.
+    /// Its own variables, not expanded. They may be secret: no record has them, and prepare brings them again.
+    #[serde(skip)]
     pub variables: Vec<(String, String)>,
     /// What else the job says about its image.
     pub options: ImageOptions,
