@@ -176,3 +176,103 @@ fn a_read_only_container_has_builds_and_temporary_files_that_can_be_written() {
     let outcome = Runner::new(&host).play(&job);
     outcome.expect(State::Success).expect_log("\nread-only\n").expect_log("\nplaces\n").expect_log("NoNewPrivs:\t1");
 }
+
+/// Files by HTTPS, with a certificate that no system trusts.
+struct Https {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Https {
+    /// Serves `dir`, which gets the certificate `cert.pem`.
+    fn start(dir: &Path) -> Self {
+        let port = support::registry::free_port();
+        let openssl = |arguments: &[&str]| {
+            let mut command = Command::new("openssl");
+            command
+                .args(arguments)
+                .current_dir(dir)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            command
+        };
+        let made = openssl(&[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ]);
+        assert!({ made }.status().unwrap().success());
+        let (port_text, mut serve) = (port.to_string(), openssl(&[]));
+        serve.args(["s_server", "-quiet", "-WWW", "-cert", "cert.pem", "-key", "key.pem", "-accept", &port_text]);
+        let child = serve.stdin(std::process::Stdio::null()).spawn().unwrap();
+        support::until("the server listens", support::wait::seconds(10), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { child, url: format!("https://localhost:{port}") }
+    }
+}
+
+impl Drop for Https {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn git_trusts_the_administrators_certificates_in_predefined_stages() {
+    let dir = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let settings = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "init.defaultBranch=main"];
+        let output = Command::new("git").args(settings).args(arguments).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["init", "--quiet", "--bare", "bare.git"]);
+    git(&["clone", "--quiet", "bare.git", "tree"]);
+    git(&["-C", "tree", "commit", "--quiet", "--allow-empty", "-m", "x"]);
+    git(&["-C", "tree", "push", "--quiet", "origin", "HEAD:refs/heads/main"]);
+    git(&["-C", "bare.git", "update-server-info"]);
+    // The old protocol of plain files; the query is part of the name for this server.
+    let info = dir.path().join("bare.git/info");
+    std::fs::copy(info.join("refs"), info.join("refs?service=git-upload-pack")).unwrap();
+    let server = Https::start(dir.path());
+    let certificate = dir.path().join("cert.pem");
+    let clone = format!("git clone {}/bare.git /builds/clone 2>&1 && echo cloned\n", server.url);
+    let host = host("");
+    let runner = Runner::new(&host);
+    let image = host.image(&Image::git());
+    let configure = |ca_file: &str| {
+        host.configure(&format!("[job]\nnetwork = 'host'\n{ca_file}\n[job.helper]\nmode = 'image'\nimage = '{image}'"));
+        host.crash_daemon();
+    };
+    for trusted in [false, true] {
+        configure(&if trusted { format!("ca_file = '{}'", certificate.display()) } else { String::new() });
+        let mut attempt = runner.attempt(&Job::new(&image));
+        attempt.make_ready();
+        let cloned = attempt.run_lines("get_sources", &clone).wait();
+        if trusted {
+            cloned.expect_code(0).expect_text("cloned");
+            // The job's own stages have the files, and their image's own settings.
+            let build = "cat /etc/windlass-ca.crt | head -n 1; grep -c BEGIN /etc/windlass-ca-bundle.crt; echo \"<$GIT_SSL_CAINFO>\"\n";
+            attempt.run_lines("build_script", build).wait().expect_text("BEGIN CERTIFICATE").expect_text("<>");
+        } else {
+            assert_ne!(cloned.code, Some(0), "{}", cloned.text());
+            cloned.expect_text("certificate");
+        }
+        attempt.finish();
+    }
+}

@@ -6,6 +6,7 @@
 mod adopt;
 mod auth;
 mod builds;
+mod certificates;
 mod containers;
 mod helper;
 mod images;

@@ -17,9 +17,6 @@ use crate::job::ImageRef;
 use crate::podman::{Image, Mount};
 use crate::protocol::daemon::ProcessId;
 
-/// Where jobs find the administrator's certificates.
-pub const CA_FILE: &str = "/etc/windlass-ca.crt";
-
 impl Executor {
     /// Makes a lease's container, so that stages can run in it. A caller that stops waiting stops a pull; a container that podman
     /// has begun to make is made, and goes with the lease.
@@ -90,9 +87,7 @@ impl Executor {
             let source = directory.display().to_string();
             mounts.push(Mount { source, target: runner_program::DIRECTORY.to_owned(), read_only: true });
         }
-        if let Some(file) = &record.settings.ca_file {
-            mounts.push(Mount { source: file.display().to_string(), target: CA_FILE.to_owned(), read_only: true });
-        }
+        mounts.extend(self.certificate_mounts(&record)?);
         let for_builds = match record.builds {
             Some(place) => self.make_build_storage(&record, place, user_map, log).await?,
             None => Vec::new(),

@@ -94,7 +94,7 @@ impl Role {
 }
 
 /// Stages that are the user's: only these need the job's own image (docs/executors/custom.md; `step_*` and `release` too).
-fn is_user_stage(stage: &str) -> bool {
+pub fn is_user_stage(stage: &str) -> bool {
     matches!(stage, "build_script" | "after_script") || stage.starts_with("step_")
 }
 

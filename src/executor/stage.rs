@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
 
-use super::record::{Container, Record, Role, RunningStage, State, unix_time};
+use super::record::{Container, Record, Role, RunningStage, State, is_user_stage, unix_time};
 use super::used::LAST_STAGE;
-use super::{Executor, Failure, Lease, init_client};
+use super::{Executor, Failure, Lease, certificates, init_client};
 use crate::config::ExecMode;
 use crate::protocol::daemon::StageReady;
 use crate::protocol::frame::encode_message;
@@ -84,7 +84,7 @@ impl Executor {
         let connection = if attach {
             None
         } else {
-            match self.connect(lease, &record, role, &container).await {
+            match self.connect(lease, &record, name, &container).await {
                 Ok(connection) => Some(connection),
                 Err(error) => return Err(Failure::system(self.give_up(lease, role, &format!("{error:#}")).await)),
             }
@@ -109,12 +109,16 @@ impl Executor {
     }
 
     /// A connection to the init, which is told what the stage is: the shim decides nothing of that.
-    async fn connect(&self, lease: &Lease, record: &Record, role: Role, container: &Container) -> Result<OwnedFd> {
-        let stage = Stage {
+    async fn connect(&self, lease: &Lease, record: &Record, name: &str, container: &Container) -> Result<OwnedFd> {
+        let role = record.role_of(name);
+        let mut stage = Stage {
             entrypoint: container.entrypoint.clone(),
             files: record.file_variables.clone(),
             ..stage_as(container, record)
         };
+        if !is_user_stage(name) {
+            stage.environment.extend(certificates::variables(record));
+        }
         let bytes = encode_message(&Request::Stage(stage));
         let mut stream = match record.settings.exec {
             ExecMode::Init => init_client::connect(&lease.init_socket(role)).await?,

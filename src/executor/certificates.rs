@@ -1,0 +1,65 @@
+//! The administrator's certificates in the containers of a job, and for the programs of the predefined stages.
+
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use anyhow::{Context, Result};
+
+use super::Executor;
+use super::record::Record;
+use crate::podman::Mount;
+use crate::sys::files;
+
+/// Where jobs find the administrator's certificates.
+const FILE: &str = "/etc/windlass-ca.crt";
+/// Where they find these together with those of the host.
+const BUNDLE: &str = "/etc/windlass-ca-bundle.crt";
+/// Where distributions keep theirs: Debian, Fedora, SUSE.
+const OF_THE_HOST: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// The variables by which git (git-config(1)), git-lfs and gitlab-runner (Go's crypto/x509) and curl find the bundle; each replaces
+/// what the image has.
+const VARIABLES: [&str; 3] = ["GIT_SSL_CAINFO", "SSL_CERT_FILE", "CURL_CA_BUNDLE"];
+
+/// What a predefined stage gets in its environment.
+pub fn variables(record: &Record) -> Vec<(String, String)> {
+    if record.settings.ca_file.is_none() {
+        return Vec::new();
+    }
+    let own = &record.settings.environment;
+    let missing = VARIABLES.into_iter().filter(|name| !own.contains_key(*name));
+    missing.map(|name| (name.to_owned(), BUNDLE.to_owned())).collect()
+}
+
+impl Executor {
+    /// What the containers of a lease mount of the certificates.
+    pub(super) fn certificate_mounts(&self, record: &Record) -> Result<Vec<Mount>> {
+        let Some(file) = &record.settings.ca_file else { return Ok(Vec::new()) };
+        let bundle = self.write_bundle(&record.profile, file)?;
+        let mount = |source: &Path, target: &str| Mount {
+            source: source.display().to_string(),
+            target: target.to_owned(),
+            read_only: true,
+        };
+        Ok(vec![mount(file, FILE), mount(&bundle, BUNDLE)])
+    }
+
+    /// The host's certificates and these in one file, as they are now.
+    fn write_bundle(&self, profile: &str, file: &Path) -> Result<PathBuf> {
+        let mut bundle = OF_THE_HOST.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let own = std::fs::read(file).with_context(|| format!("read [job] ca_file {}", file.display()))?;
+        if bundle.last().is_some_and(|last| *last != b'\n') {
+            bundle.push(b'\n');
+        }
+        bundle.extend_from_slice(&own);
+        let path = self.settings.state_dir.join(format!("ca-{profile}.crt"));
+        // Two writers at once would take each other's new file away.
+        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::fs::read(&path).ok().as_ref() != Some(&bundle) {
+            files::write_atomically(&path, &bundle, 0o644, files::Survives::Crash)
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(path)
+    }
+}
