@@ -12,9 +12,11 @@ fetched, and no rights are needed. NAME is one of
   busybox   static busybox and its applets, /bin/sh, no bash
   git       bash, git, coreutils and setpriv with their libraries; a setuid-root setpriv as /usr/bin/suid-setpriv
   buildah   as git, with buildah, podman and newuidmap; root and app have subordinate ids
+  databases as git, with PostgreSQL (in /usr/lib/postgresql/*/bin) and Redis, from this host or from the packages that
+            scripts/prepare.sh --for test has put into target/packages; Debian and its like only
   scratch   one static program, /hello, and nothing else
 
-busybox, git and buildah have the users root (0) and app (1234, in the groups app 1234 and tools 4321). For example:
+busybox, git, buildah and databases have the users root (0) and app (1234, in the groups app 1234 and tools 4321). For example:
 
   scripts/images.sh busybox | podman import - localhost/windlass/busybox:latest
 USAGE
@@ -137,6 +139,41 @@ make_buildah() {
     cp -L "$(static_busybox)" "$root/usr/share/base/busybox"
 }
 
+make_databases() {
+    local root=$1 packages stage directory package file library
+    packages=$(dirname "$0")/../target/packages
+    make_git "$root"
+    # Not into the image: packages have directories where it has links.
+    stage=$work.packages
+    mkdir "$stage"
+    for package in "$packages"/*.deb; do
+        [[ ! -e $package ]] || dpkg --extract "$package" "$stage"
+    done
+    for directory in /usr/lib/postgresql /usr/share/postgresql; do
+        mkdir -p "$root$directory"
+        if [[ -n $(find "$stage$directory" -name initdb -o -name postgres.bki 2>/dev/null) ]]; then
+            cp -a "$stage$directory/." "$root$directory"
+        else
+            cp -a "$directory/." "$root$directory" || die "PostgreSQL is neither on this host nor in $packages"
+        fi
+    done
+    # The compiler of queries, which brings half of LLVM.
+    rm -rf "$root"/usr/lib/postgresql/*/lib/{llvmjit*,bitcode}
+    for file in redis-server redis-cli; do
+        if [[ -e $stage/usr/bin/$file ]]; then
+            cp -L "$stage/usr/bin/$file" "$root/usr/bin/$file"
+        else
+            cp -L "$(require "$file" redis-server redis)" "$root/usr/bin/$file"
+        fi
+    done
+    directory=$(find "$stage/usr/lib" -maxdepth 1 -name '*-linux-gnu' 2>/dev/null || true)
+    while read -r library; do
+        copy_in "$root" "$library" "${library#"$stage"}"
+    done < <(LD_LIBRARY_PATH=$directory ldd "$root"/usr/lib/postgresql/*/bin/{postgres,initdb,psql} "$root"/usr/bin/redis-* \
+        | grep -o '/[^ )]*' | grep -v ':$' | sort -u)
+    rm -rf "$stage"
+}
+
 make_scratch() {
     cp -L "$(static_busybox)" "$1/hello"
 }
@@ -147,7 +184,7 @@ main() {
         usage
         return 0
         ;;
-    busybox | git | buildah | scratch) ;;
+    busybox | git | buildah | databases | scratch) ;;
     *)
         usage >&2
         return 64
@@ -156,7 +193,7 @@ main() {
     [[ $# -eq 1 ]] || { usage >&2; return 64; }
     [[ ! -t 1 ]] || die "stdout is a terminal; pipe the tar into podman import"
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
+    trap 'rm -rf "$work" "$work.packages"' EXIT
     umask 022
     "make_$1" "$work"
     chmod 755 "$work"

@@ -99,6 +99,20 @@ if [[ ${#missing[@]} -gt 0 ]]; then
   rm -f "$log"
 fi
 
+if [[ $purpose == test && $family == debian && $EUID -eq 0 && ! -e target/packages/complete ]]; then
+  # For images of tests: unpacked into them, never installed.
+  say "fetching the packages of PostgreSQL and Redis into target/packages"
+  mkdir -p target/packages/partial
+  if apt-get install --download-only -y -qq --no-install-recommends -o "Dir::Cache::archives=$PWD/target/packages" \
+    postgresql redis-server >target/packages/log 2>&1 \
+    || { apt-get update -qq && apt-get install --download-only -y -qq --no-install-recommends \
+      -o "Dir::Cache::archives=$PWD/target/packages" postgresql redis-server; } >target/packages/log 2>&1; then
+    touch target/packages/complete
+  else
+    echo "prepare.sh: no packages of PostgreSQL and Redis; the test with both will skip itself" >&2
+  fi
+fi
+
 if ! command -v cargo >/dev/null; then
   echo "Rust is missing: install rustup (https://rustup.rs), then run this again." >&2
   exit 1

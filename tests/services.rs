@@ -200,3 +200,25 @@ fn a_rootless_job_reaches_its_services_by_name() {
         .script(&["wget -q -O - http://db:8080/env | grep WORD"]);
     Runner::new(&host).play(&job).expect(State::Success).expect_log("WORD=rootless");
 }
+
+#[test]
+fn postgresql_and_redis_serve_one_job_by_name() {
+    let Some(image) = Image::databases() else { return };
+    let postgres = "set -e; bin=$(echo /usr/lib/postgresql/*/bin); $bin/initdb -D /tmp/data -U postgres --auth=trust --no-locale >/dev/null; \
+        echo 'host all all all trust' >>/tmp/data/pg_hba.conf; exec $bin/postgres -D /tmp/data -k /tmp -c \"listen_addresses=*\"";
+    let redis = ["/usr/bin/redis-server", "--protected-mode", "no", "--save", "", "--dir", "/tmp"];
+    let host = Host::start();
+    let database = host.image(&image.clone().user("app").entrypoint(&["/bin/bash", "-c", postgres]).expose(5432));
+    let store = host.image(&image.clone().user("app").entrypoint(&redis).expose(6379));
+    let services = json!([{"name": database, "alias": "postgres"}, {"name": store, "alias": "redis cache"}]);
+    let job = Job::new(&host.image(&image)).with("services", services).script(&[
+        "psql=$(echo /usr/lib/postgresql/*/bin/psql)",
+        "$psql -h postgres -U postgres -qAt -c 'create table t (n int)' -c 'insert into t values (6), (7)'",
+        "$psql -h postgres -U postgres -At -c \"select 'product ' || exp(sum(ln(n)))::numeric::int from t\"",
+        "redis-cli -h redis set answer 42",
+        "redis-cli -h cache get answer",
+    ]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success).expect_log("\nproduct 42\n").expect_log("\nOK\n").expect_log("\n42\n");
+    assert!(!outcome.log().contains("Warning: service"), "both were ready in time: {}", outcome.log());
+}

@@ -29,6 +29,16 @@ impl Image {
         Self { base: "buildah", changes: Vec::new() }
     }
 
+    /// As git, with PostgreSQL and Redis; none where their packages are not to be had.
+    pub fn databases() -> Option<Self> {
+        let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages/complete");
+        if !fetched.exists() {
+            eprintln!("SKIPPED: no packages of PostgreSQL and Redis; scripts/prepare.sh --for test fetches them");
+            return None;
+        }
+        Some(Self { base: "databases", changes: Vec::new() })
+    }
+
     /// One static program and no shell.
     pub const fn scratch() -> Self {
         Self { base: "scratch", changes: Vec::new() }
