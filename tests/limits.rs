@@ -124,6 +124,28 @@ fn what_the_administrator_sets_is_what_a_container_has() {
 }
 
 #[test]
+fn a_ulimit_that_the_daemon_may_not_give_is_said_before_the_first_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("windlass.toml");
+    std::fs::write(&file, "[job]\nulimits = { nofile = '1:1048576000' }\n").unwrap();
+    // Without the capability to raise limits, and with few files.
+    let mut few = std::process::Command::new("sh");
+    if nix::unistd::geteuid().is_root() {
+        few = std::process::Command::new("setpriv");
+        few.args(["--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "--", "sh"]);
+    }
+    let check = few
+        .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_windlass"), "check"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{said}{}", String::from_utf8_lossy(&check.stderr));
+    assert!(said.contains("# Warning: for a daemon of this user, the ulimit nofile"), "{said}");
+}
+
+#[test]
 fn cpus_and_weights_are_in_the_containers_cgroup() {
     let host = Host::configured("[job]\ncpus = 0.5\ncpuset = '0'\ncpu_weight = 39");
     if !enforced(&host, "cpu") || !enforced(&host, "cpuset") {

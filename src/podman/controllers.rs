@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
+use super::ulimits;
 use crate::config::{Resources, Settings};
 
 /// A limit that needs a cgroup controller.
@@ -135,6 +136,8 @@ impl Limits {
     pub fn warnings(&self, settings: &Settings) -> Vec<String> {
         let mut warnings = Vec::new();
         for job in settings.profiles.values().map(|profile| &profile.job) {
+            warnings.extend(ulimits::beyond_this_host(&job.resources));
+            warnings.extend(ulimits::beyond_this_host(&job.services.resources));
             for (limit, _) in Limit::ALL {
                 let set = limit.is_set(&job.resources) || limit.is_set(&job.services.resources);
                 if set && let Err(reason) = self.check(limit) {

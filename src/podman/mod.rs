@@ -17,6 +17,7 @@ mod process;
 mod pull;
 mod remove;
 mod service;
+mod ulimits;
 mod unshare;
 
 use std::ffi::OsString;
