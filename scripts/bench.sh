@@ -15,6 +15,7 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
   log      a stage that writes 1 GiB:      windlass-run      | podman exec -i C sh; limit: the same writer and reader
                                                                with a plain pipe between them
   prepare  with the image present:         windlass-prepare  | podman run --detach
+  first    the same with an image that no container was made of yet: a user namespace of its own may cost a copy of it
 
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
   --rows LIST   only these rows, separated by commas
@@ -27,7 +28,7 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare json=()
+rounds=9 rows=stage,job,log,prepare,first json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
@@ -38,8 +39,8 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
-[[ $rows =~ ^(stage|job|log|prepare)(,(stage|job|log|prepare))*$ ]] ||
-  wrong "--rows takes stage, job, log and prepare, separated by commas"
+[[ $rows =~ ^(stage|job|log|prepare|first)(,(stage|job|log|prepare|first))*$ ]] ||
+  wrong "--rows takes stage, job, log, prepare and first, separated by commas"
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
@@ -52,6 +53,7 @@ programs=$(realpath "${CARGO_TARGET_DIR:-target}")/release
 throwaway_setup 'network = "none"'
 sed -i 's/^\[containers\]$/&\nnetns = "none"/' "$work/containers.conf"
 throwaway_image git
+scripts/images.sh git >"$work/image.tar"
 throwaway_start
 
 # In a process group of its own: an interrupted run ends with every process that the driver has started.

@@ -15,11 +15,13 @@ pub enum Row {
     Log,
     /// Making the job's container.
     Prepare,
+    /// The same with an image that no container was ever made of: what a user namespace of its own costs then.
+    First,
 }
 
 impl Row {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 4] = [Self::Stage, Self::Job, Self::Log, Self::Prepare];
+    pub const ALL: [Self; 5] = [Self::Stage, Self::Job, Self::Log, Self::Prepare, Self::First];
 
     /// Its name in options and reports.
     pub fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Row {
             Self::Job => "job",
             Self::Log => "log",
             Self::Prepare => "prepare",
+            Self::First => "first",
         }
     }
 
@@ -36,13 +39,13 @@ impl Row {
         match self {
             Self::Stage => rounds * 5,
             Self::Prepare => rounds * 2,
-            Self::Job | Self::Log => rounds,
+            Self::Job | Self::Log | Self::First => rounds,
         }
     }
 }
 
 /// What to measure, and where everything is.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Options {
     /// The rows to measure.
     pub rows: Vec<Row>,
@@ -99,5 +102,5 @@ fn row(name: &str) -> Result<Row> {
     Row::ALL
         .into_iter()
         .find(|row| row.name() == name)
-        .ok_or_else(|| format!("no row is called {name:?}; there are stage, job, log and prepare"))
+        .ok_or_else(|| format!("no row is called {name:?}; there are stage, job, log, prepare and first"))
 }

@@ -7,7 +7,7 @@ use super::Result;
 use super::attempt::{Attempt, STAGES, Side};
 use super::call::{Done, call};
 use super::options::{Options, Row};
-use super::podman::Container;
+use super::podman::{Container, FreshImage};
 use super::report::{Figure, median};
 
 /// The log row's writer: 1 GiB in writes of 64 KiB.
@@ -32,6 +32,7 @@ pub fn measure(row: Row, options: &Options) -> Result<Figure> {
         Row::Job => repeat(count, || job(options))?,
         Row::Log => log(options, count)?,
         Row::Prepare => repeat(count, || prepare(options))?,
+        Row::First => repeat(count, || first(options))?,
     };
     let each = |time: fn(&Round) -> Option<Duration>| {
         let times: Vec<_> = rounds.iter().filter_map(time).collect();
@@ -126,13 +127,32 @@ fn whole_job(options: &Options, side: Side) -> Result<(Duration, Duration)> {
 
 /// The job's container until stages can run in it, against a container that `podman run` made.
 fn prepare(options: &Options) -> Result<Round> {
+    let ours = prepare_ours(options)?;
+    let container = Container::new(&options.image)?;
+    let peer = container.made_in;
+    container.remove()?;
+    Ok(Round { ours, peer, limit: None, gone: None })
+}
+
+fn prepare_ours(options: &Options) -> Result<Duration> {
     let mut attempt = Attempt::new(options, Side::Ours)?;
     attempt.config()?;
     let ours = attempt.prepare()?;
     attempt.cleanup()?;
     attempt.gone()?;
-    let container = Container::new(&options.image)?;
-    let peer = container.made_in;
+    Ok(ours)
+}
+
+/// As [`prepare`], each side with an image of its own that is new to this host.
+fn first(options: &Options) -> Result<Round> {
+    let (ours, peer) = (FreshImage::new(&options.work)?, FreshImage::new(&options.work)?);
+    let with = |image: &FreshImage| Options { image: image.name.clone(), ..options.clone() };
+    let mut round =
+        prepare_ours(&with(&ours)).map(|ours| Round { ours, peer: Duration::ZERO, limit: None, gone: None })?;
+    let container = Container::new(&peer.name)?;
+    round.peer = container.made_in;
     container.remove()?;
-    Ok(Round { ours, peer, limit: None, gone: None })
+    ours.remove()?;
+    peer.remove()?;
+    Ok(round)
 }
