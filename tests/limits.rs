@@ -162,3 +162,22 @@ fn cpus_and_weights_are_in_the_containers_cgroup() {
     let log = outcome.log();
     assert!(log.contains("weight 39\n") || log.contains("weight 999\n"), "{log}");
 }
+
+#[test]
+fn a_storage_size_that_podmans_storage_can_not_bound_is_said_and_left_out() {
+    let host = Host::configured("[job]\nstorage_size = '1 GiB'");
+    let quota = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().contains("prjquota");
+    if quota || !storage::on_path("podman") {
+        eprintln!("SKIPPED: podman's storage may have project quotas here");
+        return;
+    }
+    let said = "the limit `storage_size` can't be enforced on this host and is left out: podman's storage";
+    let check = host.windlass(&["check", host.config().to_str().unwrap()]);
+    let check = String::from_utf8(check.stdout).unwrap();
+    assert!(check.contains(&format!("# Warning: for a daemon of this user, {said}")), "{check}");
+    assert!(host.log().contains(said), "{}", host.log());
+    let status = host.status();
+    assert!(status["daemon"]["warnings"].to_string().contains(said), "{status}");
+    let job = Job::new(&host.image(&Image::busybox())).script(&["echo it runs"]);
+    Runner::new(&host).play(&job).expect(State::Success).expect_log(said).expect_log("it runs");
+}

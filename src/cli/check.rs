@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config;
-use crate::podman::Limits;
+use crate::config::{self, Settings};
+use crate::podman::{Limit, Limits, Podman};
 
 /// Checks `file` and writes the result to `out`; the returned exit code is 0, or 78 for a configuration that the
 /// daemon would refuse.
@@ -29,10 +29,26 @@ pub fn run(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
     for warning in config::warnings(&settings) {
         writeln!(out, "# Warning: {warning}.")?;
     }
-    for warning in Limits::of_this_host().warnings(&settings) {
+    for warning in host_limits(&settings).warnings(&settings) {
         writeln!(out, "# Warning: for a daemon of this user, {warning}.")?;
     }
     writeln!(out, "\n{text}")?;
     out.flush()?;
     Ok(0)
+}
+
+/// What a daemon of this user could enforce. podman is asked only where its answer counts, since it may not be installed yet.
+fn host_limits(settings: &Settings) -> Limits {
+    let limits = Limits::of_this_host();
+    let resources = settings.profiles.values().map(|profile| &profile.job);
+    let mut all = resources.flat_map(|job| [&job.resources, &job.services.resources]);
+    if !all.any(|resources| Limit::StorageSize.is_set(resources)) {
+        return limits;
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return limits };
+    let podman = Podman::new(&settings.podman);
+    match runtime.block_on(podman.storage()) {
+        Ok(storage) => limits.with_storage(storage),
+        Err(error) => limits.without_storage(&error.to_string()),
+    }
 }

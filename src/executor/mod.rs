@@ -114,6 +114,8 @@ pub struct Executor {
     settings: Settings,
     gitlab: Option<gitlab::Client>,
     podman: Arc<Podman>,
+    /// podman's version.
+    pub podman_version: String,
     pulls: Pulls,
     limits: Limits,
     ranges: Mutex<Ranges>,
@@ -137,8 +139,8 @@ impl Executor {
     /// An executor; it has adopted nothing yet and runs nothing.
     ///
     /// # Errors
-    /// When its directories can't be made or read.
-    pub fn build(settings: Settings, tasks: TaskTracker, shutdown: CancellationToken) -> Result<Arc<Self>> {
+    /// When its directories can't be made or read, or podman does not answer.
+    pub async fn build(settings: Settings, tasks: TaskTracker, shutdown: CancellationToken) -> Result<Arc<Self>> {
         make_directory(&settings.run_dir.join("leases"), 0o700)?;
         // The roots of containers have to get past it, and nobody else can list it.
         make_directory(&settings.state_dir, 0o711)?;
@@ -148,11 +150,17 @@ impl Executor {
                 images::link_certificates(&settings.run_dir, name, ca_file)?;
             }
         }
+        let podman = Podman::new(&settings.podman);
+        let asked = async {
+            anyhow::Ok((podman.version().await?, Limits::of_this_host().with_storage(podman.storage().await?)))
+        };
+        let (podman_version, limits) = asked.await.context("podman has to answer before jobs can come")?;
         Ok(Arc::new(Self {
             gitlab: gitlab::Client::new(&settings.gitlab)?,
-            podman: Arc::new(Podman::new(&settings.podman)),
+            podman: Arc::new(podman),
+            podman_version,
             pulls: Pulls::default(),
-            limits: Limits::of_this_host(),
+            limits,
             ranges: Mutex::new(ranges),
             slots: slots::Slots::new(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots))),
             leases: Mutex::default(),

@@ -1,13 +1,13 @@
-//! Which limits this host can enforce. One that it can't is left out and said so: podman would fail the start, or ignore it.
+//! Which limits this host can enforce, by its cgroup controllers and podman's storage. One that it can't is left out and said so: podman would fail the start, or ignore it.
 
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
-use super::ulimits;
+use super::{Storage, ulimits};
 use crate::config::{Resources, Settings};
 
-/// A limit that needs a cgroup controller.
+/// A limit that not every host can enforce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `memory`
@@ -24,6 +24,8 @@ pub enum Limit {
     IoWeight,
     /// `memory_swap`
     MemorySwap,
+    /// `storage_size`
+    StorageSize,
 }
 
 /// Takes a limit out of a container's.
@@ -41,11 +43,12 @@ impl Limit {
             Self::CpuWeight => "cpu_weight",
             Self::IoWeight => "io_weight",
             Self::MemorySwap => "memory_swap",
+            Self::StorageSize => "storage_size",
         }
     }
 
     /// All of them, each with what takes it out of a container's limits.
-    pub const ALL: [(Self, Unset); 7] = [
+    pub const ALL: [(Self, Unset); 8] = [
         (Self::Memory, |limits| limits.memory = None),
         (Self::MemorySwap, |limits| limits.memory_swap = None),
         (Self::Cpus, |limits| limits.cpus = None),
@@ -53,6 +56,7 @@ impl Limit {
         (Self::Cpuset, |limits| limits.cpuset = None),
         (Self::Pids, |limits| limits.pids = None),
         (Self::IoWeight, |limits| limits.io_weight = None),
+        (Self::StorageSize, |limits| limits.storage_size = None),
     ];
 
     /// Whether these limits have it.
@@ -66,16 +70,18 @@ impl Limit {
             Self::Cpuset => limits.cpuset.is_some(),
             Self::Pids => limits.pids.is_some(),
             Self::IoWeight => limits.io_weight.is_some(),
+            Self::StorageSize => limits.storage_size.is_some(),
         }
     }
 
-    fn controller(self) -> &'static str {
+    fn controller(self) -> Option<&'static str> {
         match self {
-            Self::Memory | Self::MemorySwap => "memory",
-            Self::Cpus | Self::CpuWeight => "cpu",
-            Self::Pids => "pids",
-            Self::Cpuset => "cpuset",
-            Self::IoWeight => "io",
+            Self::Memory | Self::MemorySwap => Some("memory"),
+            Self::Cpus | Self::CpuWeight => Some("cpu"),
+            Self::Pids => Some("pids"),
+            Self::Cpuset => Some("cpuset"),
+            Self::IoWeight => Some("io"),
+            Self::StorageSize => None,
         }
     }
 }
@@ -86,6 +92,8 @@ pub struct Limits {
     controllers: Vec<String>,
     /// Why a limit that is not among them is not.
     reason: String,
+    /// Whether a container's own file system can be bounded, or why not.
+    storage: Result<(), String>,
 }
 
 impl Limits {
@@ -93,6 +101,18 @@ impl Limits {
     #[must_use]
     pub fn of_this_host() -> Self {
         Self::read(Path::new("/sys/fs/cgroup"), nix::unistd::geteuid())
+    }
+
+    /// The same on this storage of podman's.
+    #[must_use]
+    pub fn with_storage(self, storage: &Storage) -> Self {
+        Self { storage: storage.check_size(nix::unistd::geteuid().is_root()), ..self }
+    }
+
+    /// The same where podman does not say what storage it has.
+    #[must_use]
+    pub fn without_storage(self, reason: &str) -> Self {
+        Self { storage: Err(format!("podman does not say what storage it has ({reason})")), ..self }
     }
 
     fn read(root: &Path, user: Uid) -> Self {
@@ -105,7 +125,11 @@ impl Limits {
             return Self::version_1(root, user);
         };
         if user.is_root() {
-            return Self { controllers: all, reason: "the kernel offers no such cgroup controller".to_owned() };
+            return Self {
+                controllers: all,
+                reason: "the kernel offers no such cgroup controller".to_owned(),
+                storage: Ok(()),
+            };
         }
         let slice = format!("user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers");
         let controllers = words(root.join(slice)).unwrap_or_default();
@@ -114,6 +138,7 @@ impl Limits {
             reason: format!(
                 "systemd delegates no such cgroup controller to user {user} (lingering, and Delegate= of user@{user}.service)"
             ),
+            storage: Ok(()),
         }
     }
 
@@ -122,13 +147,14 @@ impl Limits {
             return Self {
                 controllers: Vec::new(),
                 reason: "rootless podman has no limits on cgroup v1; boot with cgroup v2".to_owned(),
+                storage: Ok(()),
             };
         }
         // Its name there is another.
         let known = [("memory", "memory"), ("cpu", "cpu"), ("pids", "pids"), ("cpuset", "cpuset"), ("blkio", "io")];
         let there = known.into_iter().filter(|(directory, _)| root.join(directory).is_dir());
         let controllers = there.map(|(_, name)| name.to_owned()).collect();
-        Self { controllers, reason: "this cgroup v1 controller is not mounted".to_owned() }
+        Self { controllers, reason: "this cgroup v1 controller is not mounted".to_owned(), storage: Ok(()) }
     }
 
     /// What is configured and can't be enforced here, one sentence for each.
@@ -155,10 +181,12 @@ impl Limits {
     /// # Errors
     /// The reason, in words.
     pub fn check(&self, limit: Limit) -> Result<(), String> {
-        if self.controllers.iter().any(|name| name == limit.controller()) {
-            return Ok(());
-        }
-        Err(format!("the limit `{}` can't be enforced on this host and is left out: {}", limit.key(), self.reason))
+        let reason = match (limit.controller(), &self.storage) {
+            (Some(wanted), _) if !self.controllers.iter().any(|name| name == wanted) => &self.reason,
+            (None, Err(reason)) => reason,
+            _ => return Ok(()),
+        };
+        Err(format!("the limit `{}` can't be enforced on this host and is left out: {reason}", limit.key()))
     }
 }
 

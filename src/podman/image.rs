@@ -1,14 +1,18 @@
 //! `podman image inspect`: what an image says about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-use super::{Podman, PodmanError, strings};
+use super::storage::ImagesMark;
+use super::{Podman, PodmanError, Storage, strings};
 use crate::job::ImageRef;
 
 /// Digests of one image that a registry is asked about.
 const DIGESTS_MAX: usize = 4;
+/// Images whose description is remembered.
+const KNOWN_MAX: usize = 256;
 
 /// What is needed of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,12 +154,47 @@ fn parse(text: &str) -> Result<Image, String> {
     })
 }
 
+/// What podman said about images, by name. It holds as long as its list of images is the same: a look at a file instead of a
+/// process of some ten milliseconds.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<(Option<ImagesMark>, HashMap<String, Image>)>);
+
+impl Known {
+    fn get(&self, name: &str, now: Option<ImagesMark>) -> Option<Image> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.is_none() || known.0 != now {
+            *known = (now, HashMap::new());
+        }
+        known.1.get(name).cloned()
+    }
+
+    /// `then`: the list's state before podman was asked.
+    fn insert(&self, name: &str, image: &Image, then: Option<ImagesMark>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if then.is_some() && known.0 == then && known.1.len() < KNOWN_MAX {
+            known.1.insert(name.to_owned(), image.clone());
+        }
+    }
+}
+
 impl Podman {
     /// The image under this name, if the host has it.
     ///
     /// # Errors
     /// podman's words, unless they are that there is no such image.
     pub async fn image(&self, name: &ImageRef) -> Result<Option<Image>, PodmanError> {
+        let mark = self.storage.get().and_then(Storage::images_mark);
+        if let Some(image) = self.known.get(name.as_str(), mark) {
+            return Ok(Some(image));
+        }
+        let image = self.inspect_image(name).await?;
+        if let Some(image) = &image {
+            self.known.insert(name.as_str(), image, mark);
+        }
+        Ok(image)
+    }
+
+    async fn inspect_image(&self, name: &ImageRef) -> Result<Option<Image>, PodmanError> {
         let arguments =
             [&strings(["image", "inspect", "--format", "json", "--"])[..], &[name.as_str().to_owned()]].concat();
         match self.call(&arguments).await {
@@ -184,6 +223,29 @@ mod tests {
             (image.id.as_str(), image.user.as_str(), image.entrypoint.as_slice()),
             ("abc", "app", &["/e".to_owned()][..])
         );
+    }
+
+    #[test]
+    fn what_podman_said_holds_until_its_images_change() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let mark = |text: &str| {
+            let file = directory.path().join("overlay-images/images.json");
+            std::fs::create_dir_all(file.parent().expect("parent")).expect("mkdir");
+            std::fs::write(&file, text).expect("write");
+            Storage::at(directory.path()).images_mark()
+        };
+        let image = parse(r#"[{"Id":"abc"}]"#).expect("valid");
+        let known = Known::default();
+        let first = mark("1");
+        assert_eq!(known.get("a", first), None);
+        known.insert("a", &image, first);
+        assert_eq!(known.get("a", first).as_ref(), Some(&image));
+        let second = mark("12");
+        assert_eq!(known.get("a", second), None);
+        known.insert("a", &image, first);
+        assert_eq!(known.get("a", second), None, "asked before the change");
+        known.insert("a", &image, None);
+        assert_eq!(known.get("a", None), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod process;
 mod pull;
 mod remove;
 mod service;
+mod storage;
 mod ulimits;
 mod unshare;
 
@@ -24,7 +25,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,7 @@ pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
 pub use pull::{Pull, PullOptions, Pulled, Pulls};
 pub use service::{ServiceSpec, ServiceState};
+pub use storage::Storage;
 
 /// podman processes at once. Each is some ten megabytes and half a core while it lives.
 const CALLS_MAX: usize = 8;
@@ -75,6 +77,9 @@ pub struct Podman {
     /// Never closed, as is the next.
     calls: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
+    /// Where its images are, once it was asked.
+    storage: OnceLock<Storage>,
+    known: image::Known,
     /// Whether this process is root on the host.
     pub rootful: bool,
 }
@@ -93,6 +98,8 @@ impl Podman {
             environment,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
+            storage: OnceLock::new(),
+            known: image::Known::default(),
             rootful: nix::unistd::geteuid().is_root(),
         }
     }

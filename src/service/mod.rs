@@ -46,12 +46,11 @@ impl Service {
         checks::init_program(&settings.podman.init)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
-        let executor = Executor::build(settings, tasks.clone(), shutdown.clone())?;
-        let podman = executor.podman().version().await.context("podman has to answer before jobs can come")?;
+        let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
         executor.adopt().await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            podman,
+            podman = executor.podman_version,
             rootful = executor.podman().rootful,
             "windlassd starts"
         );
