@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the programs. target/debug (or target/release) gets windlassd and windlass; libexec/ in it the four shims and the
-# statically linked init.
+# Builds the programs. target/debug (or target/release) gets windlassd and windlass; libexec/ in it the four shims, the
+# program for files that jobs left, and the statically linked init.
 #
 #   scripts/build.sh [--release]
 set -euo pipefail
@@ -25,7 +25,7 @@ install -m 0755 "$target/windlass-init" "$libexec/windlass-init.new"
 mv -f "$libexec/windlass-init.new" "$libexec/windlass-init"
 
 cargo build --quiet --profile "$profile" --bins
-for shim in config prepare run cleanup; do
-  install -m 0755 "$target/windlass-$shim" "$libexec/windlass-$shim.new"
-  mv -f "$libexec/windlass-$shim.new" "$libexec/windlass-$shim"
+for program in config prepare run cleanup files; do
+  install -m 0755 "$target/windlass-$program" "$libexec/windlass-$program.new"
+  mv -f "$libexec/windlass-$program.new" "$libexec/windlass-$program"
 done

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod executor;
+pub mod files;
 pub mod gitlab;
 pub mod init;
 pub mod job;

@@ -7,10 +7,11 @@ use toml::Spanned;
 
 use super::DEFAULT_PROFILE;
 use super::fragment::{Field, Fragment, PodmanFragment, ProfileFragment, SocketFragment};
-use super::keys::GitlabKeys;
-use super::settings::{PodmanSettings, Settings, SocketSettings, UserNamespace};
+use super::keys::{GitlabKeys, LaneKeys, PurgeKeys};
+use super::settings::{PodmanSettings, PurgeSettings, Settings, SocketSettings, UserNamespace};
+use super::shares::{FreeBytes, FreeInodes};
 use super::texts::Text;
-use super::values::{TimeSpan, Whole};
+use super::values::{Size, TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
 mod job;
@@ -46,6 +47,8 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
             ca_file: settings.gitlab.ca_file.as_ref().map(|path| Text::of(path.display().to_string())),
             verify_jobs: Some(settings.gitlab.verify_jobs),
         },
+        lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
+        purge: purge(&settings.purge),
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),
         policy: job::policy(settings),
         profile: profile.collect(),
@@ -60,6 +63,19 @@ fn socket(settings: &SocketSettings) -> Result<SocketFragment, toml::ser::Error>
         max_connections: i128::try_from(settings.max_connections).ok().map(|count| place(Whole(count))),
         daemon_wait: field(TimeSpan(settings.daemon_wait)),
     })
+}
+
+fn purge(settings: &PurgeSettings) -> PurgeKeys {
+    PurgeKeys {
+        interval: Some(TimeSpan(settings.interval)),
+        max_age: Some(TimeSpan(settings.max_age)),
+        max_size: settings.max_size.map(Size),
+        project_max_size: settings.project_max_size.map(Size),
+        min_free: Some(FreeBytes(settings.min_free)),
+        min_free_inodes: Some(FreeInodes(settings.min_free_inodes)),
+        image_max_age: Some(TimeSpan(settings.image_max_age)),
+        pinned_images: Some(settings.pinned_images.iter().map(Text::of).collect()),
+    }
 }
 
 fn podman(settings: &PodmanSettings) -> Result<PodmanFragment, toml::ser::Error> {

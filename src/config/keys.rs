@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fragment::Field;
-use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, Network, PullPolicy};
+use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope, Network, PullPolicy};
+use super::shares::{FreeBytes, FreeInodes};
 use super::texts::{
     Address, Any, Bounded, Capability, Cpuset, Device, Directory, File, Flavor, GitlabUrl, Group, HelperImage,
     HostDirectory, HostName, Image, OneOrMore, Pattern, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit,
@@ -34,6 +35,7 @@ macro_rules! keys {
 
         impl $name {
             /// Takes from `base` what is missing.
+            #[allow(dead_code, reason = "some tables are no profile's")]
             pub(super) fn inherit(&mut self, base: &Self) {
                 $(if self.$key.is_none() { self.$key.clone_from(&base.$key); })*
                 $($(self.$table.inherit(&base.$table);)*)?
@@ -125,6 +127,27 @@ keys! {
         cpus: Number,
         pids: Whole,
         network: Word<Network>,
+    }
+}
+
+keys! {
+    /// Keys of `[lanes]`.
+    LaneKeys {
+        scope: Word<LaneScope>,
+    }
+}
+
+keys! {
+    /// Keys of `[purge]`.
+    PurgeKeys {
+        interval: TimeSpan,
+        max_age: TimeSpan,
+        max_size: Size,
+        project_max_size: Size,
+        min_free: FreeBytes,
+        min_free_inodes: FreeInodes,
+        image_max_age: TimeSpan,
+        pinned_images: List<Pattern>,
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         socket: socket(fragment.socket),
         podman: podman(fragment.podman),
         gitlab: fragment.gitlab,
+        lanes: fragment.lanes,
+        purge: fragment.purge,
         policy: fragment.policy,
         profiles: fragment.profile.into_iter().map(|(name, given)| profile(name, given, &default)).collect(),
         default,

@@ -18,6 +18,7 @@ mod merge;
 mod read;
 mod schema;
 pub mod settings;
+mod shares;
 mod suggest;
 mod syntax;
 #[cfg(test)]
@@ -33,8 +34,9 @@ pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;
 pub use settings::{
     BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, GitlabSettings, HelperMode, HelperSettings,
-    ImageSettings, Isolation, JobSettings, Network, NetworkSettings, PodmanSettings, PolicyRule, Profile, PullPolicy,
-    Resources, ServiceSettings, Settings, SocketSettings, UserNamespace,
+    ImageSettings, Isolation, JobSettings, LaneScope, LaneSettings, Network, NetworkSettings, PodmanSettings,
+    PolicyRule, Profile, PullPolicy, PurgeSettings, Resources, ServiceSettings, Settings, Share, SocketSettings,
+    UserNamespace,
 };
 
 /// Where the daemon's configuration is unless something else is said.

@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 mod job;
+mod lanes;
 
 pub use job::{
     BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings,
     Isolation, JobSettings, Network, NetworkSettings, PolicyRule, PullPolicy, Resources, ServiceSettings,
 };
+
+pub use lanes::{LaneScope, LaneSettings, PurgeSettings, Share};
 
 /// Everything the daemon was told, checked and complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +29,10 @@ pub struct Settings {
     pub podman: PodmanSettings,
     /// GitLab's API.
     pub gitlab: GitlabSettings,
+    /// What jobs keep for each other.
+    pub lanes: LaneSettings,
+    /// What of it goes when.
+    pub purge: PurgeSettings,
     /// By name; `default` is always there and comes from the top level.
     pub profiles: BTreeMap<String, Profile>,
 }

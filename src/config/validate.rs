@@ -14,6 +14,7 @@ use super::values::Whole;
 use super::words::NamespaceMode;
 
 mod job;
+mod lanes;
 mod more;
 mod podman;
 
@@ -47,6 +48,8 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         socket: socket(check, &input.socket, &run_dir),
         podman: podman::podman(check, &input.podman),
         gitlab: gitlab(check, &input.gitlab),
+        lanes: lanes::lanes(check, &input.lanes, &profiles),
+        purge: lanes::purge(check, &input.purge),
         run_dir,
         state_dir,
         profiles,

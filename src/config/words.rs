@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, Network, PullPolicy};
+use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope, Network, PullPolicy};
 use super::suggest;
 
 /// One word of a fixed set.
@@ -47,6 +47,11 @@ impl Words for HelperMode {
 impl Words for BuildStorage {
     const WORDS: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("job", Self::Job), ("project", Self::Project)];
+}
+
+impl Words for LaneScope {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("project", Self::Project), ("pipeline", Self::Pipeline), ("none", Self::None)];
 }
 
 impl Words for BuildDriver {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::builds::Place;
 use super::record::{LeaseId, Record, Role, State};
 use super::{Executor, Lease};
+use crate::lanes::{LaneId, Part};
 use crate::podman::Found;
 
 impl Executor {
@@ -47,6 +49,11 @@ impl Executor {
             super::auth::forget(&self.leases_dir().join(record.id.secret()));
         }
         let slot = self.slots.adopt(&record.profile, record.slot, &record.id).with_project(self.place_of(&record));
+        if let Some(lane) = &record.lane {
+            let kept = (record.builds == Some(Place::Kept)).then(|| lane.part(Part::Storage));
+            let used: Vec<LaneId> = [lane.builds(), lane.part(Part::Cache)].into_iter().chain(kept).collect();
+            self.lanes.hold(&used, record.id.short());
+        }
         let lease = Arc::new(Lease::new(record.clone(), &self.leases_dir(), slot));
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, state = ?record.state, "adopted");

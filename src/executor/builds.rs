@@ -4,7 +4,7 @@
 //! A directory that is kept belongs to one job at a time: containers/storage counts its mounts in files of each container.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::PoisonError;
@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
-use super::{Executor, JobLog, Lease, work_dir};
+use super::{Executor, JobLog, Lease};
 use crate::config::{BuildDriver, BuildStorage};
-use crate::lanes::Key;
+use crate::lanes::Part;
 use crate::podman::{Mount, UserMap};
 use crate::sys::files;
 
@@ -46,10 +46,8 @@ pub fn variables() -> [(String, String); 2] {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
-/// Makes one. Each user of the job has a part that no other can remove.
-pub fn make_directory(path: &Path, map: UserMap) -> Result<()> {
-    work_dir::make_open(path, map, 0o1777)
-}
+/// The mode of such a directory. Each user of the job has a part in it that no other can remove.
+pub const MODE: u32 = 0o1777;
 
 impl Executor {
     /// Decides where a lease's builds go, and writes it into its record.
@@ -59,20 +57,29 @@ impl Executor {
             BuildStorage::Job => Place::Lease,
             BuildStorage::Project => Place::Kept,
         };
-        // Two jobs that look at once do not both find it free.
-        let _one = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = lease.key();
-        let holder = self.all_leases().into_iter().filter(|other| other.id != lease.id && other.key() == key);
-        let holder = holder.map(|other| other.record()).find(|record| record.builds == Some(Place::Kept));
-        let place = match holder {
-            Some(holder) if place == Place::Kept => {
-                log.line(format!(
-                    "Job {} has the project's storage for building images; this job gets an empty one",
-                    holder.job.id
-                ));
-                Place::Lease
+        let place = match lease.record().lane.map(|lane| lane.part(Part::Storage)) {
+            // Nothing is kept of this job.
+            None => Place::Lease,
+            Some(_) if place == Place::Lease => place,
+            Some(id) => {
+                // Two jobs that look at once do not both find it free.
+                let _one = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+                let others = self.lanes.holders(&id).into_iter().find(|holder| holder != lease.id.short());
+                if let Some(holder) = others {
+                    let holder = self.by_short_id(&holder).map(|lease| lease.record().job.id.to_string());
+                    log.line(format!(
+                        "Job {} has the project's storage for building images; this job gets an empty one",
+                        holder.as_deref().unwrap_or("another")
+                    ));
+                    Place::Lease
+                } else {
+                    if self.lanes.record(&id).is_some_and(|record| record.is_in_doubt()) {
+                        self.discard(&id, "what became of the job that used it last is not known")?;
+                    }
+                    self.lanes.hold(&[id], lease.id.short());
+                    place
+                }
             }
-            _ => place,
         };
         lease.update(|record| record.builds = Some(place)).map(drop)
     }
@@ -87,7 +94,7 @@ impl Executor {
     ) -> Result<Vec<Mount>> {
         let directory = match place {
             Place::Lease => self.work_dir(record).join(NAME),
-            Place::Kept => self.kept_storage(&Key::from(&record.job), map).await?,
+            Place::Kept => self.kept_storage(record, map).await?,
         };
         let (driver, reason) = self.build_driver(record).await;
         let kept = match place {
@@ -112,45 +119,13 @@ impl Executor {
         Ok(vec![mount(&directory, DIRECTORY, false), mount(&configuration, CONFIGURATION, true)])
     }
 
-    /// The directory of a key, made when it is not there, or when it has files of other ids than the key has now.
-    async fn kept_storage(&self, key: &Key, map: UserMap) -> Result<PathBuf> {
-        let lane = self.settings.state_dir.join("lanes").join(key.directory());
-        let directory = lane.join(NAME);
-        let owner = std::fs::symlink_metadata(&directory).ok().map(|about| about.uid());
-        let own = nix::unistd::geteuid().as_raw();
-        let fits = |uid: u32| match map {
-            UserMap::Range { first, .. } => uid == first,
-            UserMap::Host => uid == own,
-            // Which of the subordinate ids, podman knows.
-            UserMap::NoMap => uid != own,
-        };
-        if owner.is_some_and(fits) {
-            return Ok(directory);
-        }
-        self.make_in_lane(&lane, &directory, map)
-            .await
-            .with_context(|| format!("make the directory {}", directory.display()))?;
+    /// The directory of the lease's lane.
+    async fn kept_storage(&self, record: &Record, map: UserMap) -> Result<PathBuf> {
+        let lane = record.lane.as_ref().context("nothing is kept of this job")?;
+        let id = lane.part(Part::Storage);
+        let directory = self.make_lane(&id, map).await?;
+        self.lanes.begin_use(&id)?;
         Ok(directory)
-    }
-
-    async fn make_in_lane(&self, lane: &Path, directory: &Path, map: UserMap) -> Result<()> {
-        for above in lane.ancestors().take(3).collect::<Vec<_>>().into_iter().rev() {
-            // Whoever is root in a container has to get past them; nobody can list them.
-            super::make_directory(above, 0o711)?;
-        }
-        if directory.symlink_metadata().is_ok() {
-            tracing::info!(directory = %directory.display(), "image storage of other ids is removed");
-            self.remove_tree(directory).await?;
-        }
-        // What a crash leaves is no storage yet.
-        let new = lane.join("storage.new");
-        self.remove_tree(&new).await?;
-        make_directory(&new, map)?;
-        if map == UserMap::NoMap {
-            self.podman.give_to_container_root(&new).await?;
-        }
-        std::fs::rename(&new, directory)?;
-        Ok(())
     }
 
     /// The driver, and in words why no better one.

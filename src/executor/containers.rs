@@ -32,9 +32,12 @@ pub struct Making {
     pub mounts: Vec<Mount>,
 }
 
+/// User and group id of stages in a container, where they are known.
+pub type Ids = Option<(u32, u32)>;
+
 impl Executor {
     /// Makes and starts a container and hears from its init that stages can run.
-    pub(super) async fn start_container(&self, lease: &Lease, record: &Record, making: Making) -> Result<(), Failure> {
+    pub(super) async fn start_container(&self, lease: &Lease, record: &Record, making: Making) -> Result<Ids, Failure> {
         let role = making.role;
         let container = record.in_role(role).ok_or_else(|| Failure::system("a container is not on record"))?;
         let spec = ContainerSpec {
@@ -94,20 +97,29 @@ impl Executor {
             return Ok(UserMap::NoMap);
         }
         let busy: BTreeSet<_> = self.all_leases().iter().map(|lease| lease.key()).collect();
-        let index = self.ranges.lock().unwrap_or_else(PoisonError::into_inner).index(&lease.key(), count, &busy)?;
+        let (index, before) =
+            self.ranges.lock().unwrap_or_else(PoisonError::into_inner).index(&lease.key(), count, &busy)?;
+        if let Some(owner) = before {
+            // Whoever gets a range must not find the files of whoever had it.
+            self.discard_lanes_of(&owner)?;
+        }
         Ok(UserMap::Range { first: first + index * size, size })
     }
 
     /// Asks the init whether stages can run: it knows the image's users and shells.
-    async fn probe(&self, lease: &Lease, record: &Record, role: Role, container: &Container) -> Result<(), Failure> {
+    async fn probe(&self, lease: &Lease, record: &Record, role: Role, container: &Container) -> Result<Ids, Failure> {
         let settings = &record.settings;
         if settings.exec == ExecMode::Podman {
-            // Its first stage finds out.
-            return Ok(());
+            // Whether it has a shell its first stage finds out.
+            let command = [crate::init::PATH, "identify", &container.user].map(str::to_owned);
+            let known = self.podman.exec_command(&container.name, &command, settings.grace + settings.margin).await;
+            let (code, text) = known.unwrap_or_default();
+            let ids = text.trim().split_once(':').filter(|_| code == Some(0));
+            return Ok(ids.and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?))));
         }
         let request = Request::Probe { user: container.user.clone(), entrypoint: container.entrypoint.clone() };
         match init_client::ask(&lease.init_socket(role), &request, settings.grace + settings.margin).await {
-            Ok(Reply::Ready) => Ok(()),
+            Ok(Reply::Ready { ids }) => Ok(ids),
             Ok(Reply::Refused { message, .. }) => {
                 let message = format!("image {} can't run a job: {}", container.image, printable(&message));
                 // A helper's image is the administrator's.

@@ -22,6 +22,8 @@ pub struct Lease {
     pub gate: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when the lease begins to end.
     pub ended: CancellationToken,
+    /// Cancelled when it has let go of its lanes, or has none.
+    pub lane_free: CancellationToken,
     record: Mutex<Record>,
     notes: Mutex<Notes>,
     slot: Mutex<Option<Slot>>,
@@ -47,6 +49,7 @@ impl Lease {
             directory: leases_dir.join(record.id.secret()),
             gate: Arc::default(),
             ended: CancellationToken::new(),
+            lane_free: CancellationToken::new(),
             record: Mutex::new(record),
             notes: Mutex::default(),
             slot: Mutex::new(Some(slot)),
@@ -98,6 +101,19 @@ impl Lease {
         // Still under the lock: two that end a lease at once do not both.
         self.ended.cancel();
         true
+    }
+
+    /// Takes its lanes off the record, while it ends.
+    ///
+    /// # Errors
+    /// When the record can't be written; then it is as before.
+    pub fn forget_lane(&self) -> Result<()> {
+        let mut record = self.lock();
+        let mut changed = record.clone();
+        changed.lane = None;
+        changed.save(&self.directory)?;
+        *record = changed;
+        Ok(())
     }
 
     /// Why it ends.

@@ -9,10 +9,12 @@ mod builds;
 mod certificates;
 mod containers;
 mod helper;
+mod housekeeping;
 mod images;
 mod init_client;
 mod inputs;
 mod inside;
+mod lane;
 mod lease;
 mod leasing;
 mod plan;
@@ -43,6 +45,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::gitlab;
+use crate::lanes::Lanes;
+use crate::lanes::clock::Reading;
 use crate::lanes::ranges::Ranges;
 use crate::podman::{Limits, Podman, Pulls};
 use crate::protocol::daemon::FailureClass;
@@ -119,6 +123,10 @@ pub struct Executor {
     pulls: Pulls,
     limits: Limits,
     ranges: Mutex<Ranges>,
+    lanes: Lanes,
+    housekeeping: housekeeping::Housekeeping,
+    /// Cancelled when what an earlier daemon left was looked through once.
+    swept: CancellationToken,
     slots: slots::Slots,
     leases: Mutex<HashMap<LeaseId, Arc<Lease>>>,
     waiting: leasing::Waiting,
@@ -145,6 +153,7 @@ impl Executor {
         // The roots of containers have to get past it, and nobody else can list it.
         make_directory(&settings.state_dir, 0o711)?;
         let ranges = Ranges::load(&settings.state_dir)?;
+        let lanes = Lanes::load(&settings.state_dir.join("lanes"), Reading::now())?;
         for (name, profile) in &settings.profiles {
             if let Some(ca_file) = &profile.job.ca_file {
                 images::link_certificates(&settings.run_dir, name, ca_file)?;
@@ -162,6 +171,9 @@ impl Executor {
             pulls: Pulls::default(),
             limits,
             ranges: Mutex::new(ranges),
+            lanes,
+            housekeeping: housekeeping::Housekeeping::default(),
+            swept: CancellationToken::new(),
             slots: slots::Slots::new(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots))),
             leases: Mutex::default(),
             waiting: leasing::Waiting::default(),

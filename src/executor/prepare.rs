@@ -59,6 +59,8 @@ impl Executor {
         let since = Instant::now();
         let program = self.runner_program(inputs.runner_program.as_ref()).await?;
         let services = services::intended(record, &plan, &images.services, inputs);
+        let user_map = self.user_map(lease)?;
+        self.take_lane(lease, inputs, user_map, log).await?;
         self.place_builds(lease, log)?;
         // On record before it exists: a daemon that dies in between finds it again by these names.
         let record = lease.update(|record| {
@@ -71,6 +73,9 @@ impl Executor {
             record.network =
                 (!services.is_empty() && record.settings.network.mode != Network::Host).then(|| record.name_of("net"));
             record.work_dir = record.shares_work_dir() || record.builds == Some(Place::Lease);
+            for container in [&mut record.container, &mut record.helper].into_iter().flatten() {
+                container.environment.extend(git_trust(&container.environment));
+            }
             if let Some(container) = record.container.as_mut().filter(|_| record.builds.is_some()) {
                 // The image's own settings are for a host that it does not run on.
                 container.environment.extend(builds::variables());
@@ -78,11 +83,14 @@ impl Executor {
             record.file_variables = inputs.secrets.variables.files.iter().cloned().collect();
             record.debug_services = inputs.is_set("CI_DEBUG_SERVICES");
         })?;
-        let user_map = self.user_map(lease)?;
-        let mut mounts = match record.work_dir {
+        let (mut mounts, fits) = match &record.lane {
+            Some(lane) => self.lane_mounts(lane, user_map, log).await?,
+            None => (Vec::new(), None),
+        };
+        mounts.extend(match record.work_dir {
             true => self.make_work_dir(&record, user_map).await?,
             false => Vec::new(),
-        };
+        });
         if let Some(directory) = program.as_ref().and_then(|program| program.parent()) {
             let source = directory.display().to_string();
             mounts.push(Mount { source, target: runner_program::DIRECTORY.to_owned(), read_only: true });
@@ -111,7 +119,7 @@ impl Executor {
         };
         let helper = async {
             match &images.helper {
-                Some((_, image)) => self.start_container(lease, &record, making(Role::Helper, image)).await,
+                Some((_, image)) => self.start_container(lease, &record, making(Role::Helper, image)).await.map(drop),
                 None => Ok(()),
             }
         };
@@ -121,7 +129,8 @@ impl Executor {
             helper,
             self.start_services(&record, &services, &places, user_map, log),
         );
-        job.and(helper).and(services_started)?;
+        let ids = job.and_then(|ids| helper.map(|()| ids)).and_then(|ids| services_started.map(|()| ids))?;
+        self.suit_lane(lease, &record, user_map, ids, fits.as_deref(), log).await?;
         let looked_at = images.helper.as_ref().map_or(&images.job, |(_, image)| image);
         self.check_tools(lease, &record, &looked_at.id, program, inputs, log).await;
         let names = record.container_names().len();
@@ -196,6 +205,17 @@ fn job_container(record: &Record, plan: &Plan, image: &Image) -> Container {
         umask: None,
         path: None,
     }
+}
+
+/// git takes no orders from a repository that somebody else owns (safe.directory of git-config(1)). In a job's containers all that is there
+/// is the job's, whoever of it made it: the helper clones as root, and the script may be somebody else.
+fn git_trust(environment: &[(String, String)]) -> Vec<(String, String)> {
+    if environment.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT") {
+        return Vec::new();
+    }
+    [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
 }
 
 /// The helper runs as root and makes files that every user of the job's image may write, as the Docker executor's does.

@@ -12,6 +12,7 @@ use super::builds::Place;
 use super::used::Used;
 use crate::config::JobSettings;
 use crate::job::Job;
+use crate::lanes::{LaneId, Part};
 use crate::protocol::daemon::ProcessId;
 use crate::sys::files;
 
@@ -140,6 +141,44 @@ pub struct RunningStage {
     pub since: u64,
 }
 
+/// What a lease has of its project's lanes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneUse {
+    /// The home's directory.
+    pub home: PathBuf,
+    /// The number of its build directory.
+    pub builds: u32,
+    /// The project's directory in that, where gitlab-runner says which it is.
+    pub project: Option<PathBuf>,
+    /// How many jobs in a row before it could not get their sources there.
+    pub failures: u32,
+    /// As whom its predefined stages work on it, once that is known.
+    pub worker: Option<Worker>,
+}
+
+impl LaneUse {
+    /// Its build directory.
+    #[must_use]
+    pub fn builds(&self) -> LaneId {
+        LaneId { home: self.home.clone(), part: Part::Builds(self.builds) }
+    }
+
+    /// Another part of its home.
+    #[must_use]
+    pub fn part(&self, part: Part) -> LaneId {
+        LaneId { home: self.home.clone(), part }
+    }
+}
+
+/// As whom predefined stages work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// In a word that is the same for the same files.
+    pub word: String,
+    /// The owner that all files have to have; none for one who may work on everybody's.
+    pub owner: Option<u32>,
+}
+
 /// A lease's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -184,6 +223,12 @@ pub struct Record {
     /// Whether it has a directory for builds and cache.
     #[serde(default)]
     pub work_dir: bool,
+    /// What it has of its project's lanes.
+    #[serde(default)]
+    pub lane: Option<LaneUse>,
+    /// Whether its sources were brought up to date; none: it did not come to that.
+    #[serde(default)]
+    pub sources: Option<bool>,
     /// Where images that it builds are stored.
     #[serde(default)]
     pub builds: Option<Place>,
@@ -223,6 +268,8 @@ impl Record {
             services: Vec::new(),
             network: None,
             work_dir: false,
+            lane: None,
+            sources: None,
             builds: None,
             file_variables: Vec::new(),
             debug_services: false,
@@ -254,10 +301,11 @@ impl Record {
         stages.chain(self.services.iter().map(|service| service.name.clone())).collect()
     }
 
-    /// Whether builds and cache are in a directory of the host: where containers share them, or could not write their own.
+    /// Whether builds and cache are in a directory of the host that goes with the job: where containers share them, or could not write
+    /// their own, and no lane has them.
     #[must_use]
     pub fn shares_work_dir(&self) -> bool {
-        self.helper.is_some() || self.settings.isolation.read_only
+        self.lane.is_none() && (self.helper.is_some() || self.settings.isolation.read_only)
     }
 
     /// Which container a stage runs in.

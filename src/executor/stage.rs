@@ -23,6 +23,9 @@ const PODMAN_TAKES: Duration = Duration::from_secs(10);
 /// Between two looks at whether a stage that came by `podman exec` has gone.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// The stage that brings the clone up to date.
+const GET_SOURCES: &str = "get_sources";
+
 /// A stage that a shim runs.
 #[derive(Debug)]
 pub struct StageCall {
@@ -39,8 +42,13 @@ pub struct StageCall {
 /// How a shim let go of its stage.
 #[derive(Debug)]
 pub enum StageEnd {
-    /// It says that the stage is over and its output complete; with what the container has used.
-    Done(Option<Usage>),
+    /// It says that the stage is over and its output complete.
+    Done {
+        /// What the container has used.
+        usage: Option<Usage>,
+        /// The script's exit code; none when it was ended.
+        code: Option<i32>,
+    },
     /// Its connection ended before that: it was killed.
     Gone,
     /// It can't get on with the init.
@@ -143,11 +151,14 @@ impl Executor {
     pub async fn close_stage(self: &Arc<Self>, call: StageCall, end: StageEnd) -> Option<String> {
         let lease = Arc::clone(&call.lease);
         match end {
-            StageEnd::Done(usage) => {
+            StageEnd::Done { usage, code } => {
                 let usage = usage.filter(|_| call.role == Role::Job);
                 // A lease that ends needs no note.
                 let _ = lease.update(|record| {
-                    record.stage = None;
+                    let stage = record.stage.take();
+                    if let (Some(code), Some(true)) = (code, stage.map(|stage| stage.name == GET_SOURCES)) {
+                        record.sources = Some(code == 0);
+                    }
                     usage.iter().for_each(|usage| record.used.add(usage));
                 });
                 None

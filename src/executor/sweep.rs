@@ -25,7 +25,11 @@ impl Executor {
     /// Sweeps in the background.
     pub(super) fn sweep_soon(self: &Arc<Self>) {
         let executor = Arc::clone(self);
-        self.tasks.spawn(async move { executor.sweep().await });
+        self.tasks.spawn(async move {
+            executor.sweep().await;
+            executor.swept.cancel();
+            executor.measure_the_rest();
+        });
     }
 
     /// Sweeps once.

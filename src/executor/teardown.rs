@@ -44,7 +44,7 @@ impl Executor {
         });
     }
 
-    async fn tear_down_once(&self, lease: &Lease) -> Vec<String> {
+    async fn tear_down_once(self: &Arc<Self>, lease: &Lease) -> Vec<String> {
         // Whoever runs a stage sees the end and lets go. A podman that still makes the container has its time for that: what is
         // removed in the making leaves parts behind that nobody finds.
         let _gate = lease.gate.lock().await;
@@ -55,6 +55,9 @@ impl Executor {
             && let Err(error) = self.podman.remove_containers(&containers).await
         {
             errors.push(error.to_string());
+        }
+        if errors.is_empty() {
+            errors.extend(self.end_lane(lease).await.err().map(|error| format!("{error:#}")));
         }
         if let Some(network) = &record.network {
             errors.extend(self.podman.remove_network(network).await.err().map(|error| error.to_string()));

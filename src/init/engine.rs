@@ -193,8 +193,10 @@ impl Engine {
         match request {
             Request::Ping => connection.send(&Reply::Pong),
             Request::Probe { user, entrypoint } => {
-                let reply = match users::find(&user).and_then(|_| shell::command_line(&entrypoint, Path::new("/"))) {
-                    Ok(_) => Reply::Ready,
+                let found = users::find(&user);
+                let found = found.and_then(|user| shell::command_line(&entrypoint, Path::new("/")).map(|_| user));
+                let reply = match found {
+                    Ok(users::User { identity, .. }) => Reply::Ready { ids: Some((identity.uid, identity.gid)) },
                     Err(message) => Reply::Refused { class: FailureClass::Job, message },
                 };
                 connection.send(&reply)

@@ -37,6 +37,8 @@ const USAGE: &str =
   windlass-init exec    run one stage that comes in frames on standard input (under `podman exec`)
   windlass-init connect ADDRESS:PORT[,ADDRESS:PORT...] ...
                         print the numbers of the arguments, from 0, of which one address takes a connection
+  windlass-init identify USER
+                        print the ids of a user of the image
   windlass-init become PROGRAM [ARGUMENT...]
                         become a service's program, with the variables that come through descriptor 3";
 
@@ -47,6 +49,11 @@ const USAGE: &str =
 pub fn main(arguments: &[String]) -> Result<()> {
     let mode = match arguments {
         [mode, addresses @ ..] if mode == "connect" && !addresses.is_empty() => return connect::run(addresses),
+        [mode, user] if mode == "identify" => {
+            let users::User { identity, .. } = users::find(user).map_err(anyhow::Error::msg)?;
+            println!("{}:{}", identity.uid, identity.gid);
+            return Ok(());
+        }
         [mode, line @ ..] if mode == "become" => return service::run(line),
         [mode] => mode.as_str(),
         _ => bail!("{USAGE}"),

@@ -32,6 +32,9 @@ pub struct Job {
     pub project_path: String,
     /// Host, and port if any, of the GitLab instance, in lower case: two instances both have a project 7.
     pub instance: String,
+    /// GitLab's id of the pipeline, where that is known.
+    #[serde(default)]
+    pub pipeline: Option<i64>,
     /// Whether the job runs for a protected ref. Unknown counts as not.
     pub protected: bool,
     /// How long GitLab lets it run.
@@ -87,10 +90,12 @@ struct Response {
     runner_info: Option<RunnerInfo>,
     image: Option<Image>,
     services: Option<Vec<Image>>,
+    variables: Option<Vec<Variable>>,
 }
 
 #[derive(Deserialize)]
 struct JobInfo {
+    pipeline_id: Option<i64>,
     project_id: Option<i64>,
     project_full_path: Option<String>,
     project_name: Option<String>,
@@ -190,6 +195,7 @@ impl Job {
         let id = response.id.filter(|id| *id > 0).ok_or("the job response has no job id")?;
         let info = response.job_info.ok_or("the job response has no job_info")?;
         let project_id = info.project_id.filter(|id| *id > 0).ok_or("the job response has no project id")?;
+        let pipeline = info.pipeline_id.or_else(|| pipeline(response.variables.as_deref().unwrap_or_default()));
         let (instance, path) =
             response.git_info.as_ref().and_then(|git| git.repo_url.as_deref()).map_or_else(Default::default, split_url);
         let project_path = [info.project_full_path, Some(path), info.project_name]
@@ -215,6 +221,7 @@ impl Job {
             project_id,
             project_path: plain(&project_path),
             instance: plain(&instance),
+            pipeline: pipeline.filter(|id| *id > 0),
             protected: response.git_info.and_then(|git| git.protected).unwrap_or(false),
             timeout: timeout
                 .filter(|seconds| *seconds > 0)
@@ -244,6 +251,13 @@ impl Job {
 pub(super) fn unreadable(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     format!("the job response is not what gitlab-runner writes (line {line}, column {column})")
+}
+
+/// The pipeline by `CI_PIPELINE_ID`, for runners that do not pass on job_info.pipeline_id; none if somebody set it to something else too.
+fn pipeline(variables: &[Variable]) -> Option<i64> {
+    let mut values = variables.iter().filter(|variable| variable.key == "CI_PIPELINE_ID").map(|found| &found.value);
+    let first = values.next()?;
+    values.all(|value| value == first).then(|| first.parse().ok())?
 }
 
 /// Host with port, and path without `.git`, of a repository's URL; without the credentials that are in it.
@@ -290,7 +304,19 @@ mod tests {
             (job.instance.as_str(), job.protected, job.timeout),
             ("gitlab.example.com:8443", true, Duration::from_secs(600))
         );
-        assert_eq!(job.image.as_deref(), Some("alpine:3.20"));
+        assert_eq!((job.image.as_deref(), job.pipeline), (Some("alpine:3.20"), None));
+    }
+
+    #[test]
+    fn the_pipeline_is_known_unless_somebody_meddles() {
+        let pipeline = |info: serde_json::Value, ids: &[&str]| {
+            let variables: Vec<_> = ids.iter().map(|id| json!({"key": "CI_PIPELINE_ID", "value": id})).collect();
+            parse(&json!({"id": 1, "job_info": info, "variables": variables})).expect("valid").pipeline
+        };
+        assert_eq!(pipeline(json!({"project_id": 7, "pipeline_id": 5}), &["6"]), Some(5));
+        assert_eq!(pipeline(json!({"project_id": 7}), &["6", "6"]), Some(6));
+        assert_eq!(pipeline(json!({"project_id": 7}), &["6", "7"]), None);
+        assert_eq!(pipeline(json!({"project_id": 7}), &["-6"]), None);
     }
 
     #[test]

@@ -1,6 +1,16 @@
-//! Lanes: a project's place on this host, by its key.
+//! Lanes: what a project keeps on this host, by its key: numbered build directories, a cache, storage for images.
+//!
+//! [`store::Lanes`] knows them all and moves them out of the way; [`decide`] says which have to go. What is in them, `files` looks after;
+//! how containers mount them, the executor knows.
 
+pub mod clock;
+pub mod decide;
+pub mod names;
 pub mod ranges;
+pub mod store;
+
+pub use names::{Home, LaneId, Part};
+pub use store::Lanes;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

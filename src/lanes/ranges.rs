@@ -50,12 +50,12 @@ impl Ranges {
         Ok(Self { file, table })
     }
 
-    /// The number of a key's range, out of `count`. When all are taken, the one that was unused longest changes hands,
-    /// but none of `busy`.
+    /// The number of a key's range, out of `count`, and who had it before. When all are taken, the one that was unused longest
+    /// changes hands, but none of `busy`.
     ///
     /// # Errors
     /// When all are busy, or the choice can't be written down.
-    pub fn index(&mut self, key: &Key, count: u32, busy: &BTreeSet<Key>) -> Result<u32> {
+    pub fn index(&mut self, key: &Key, count: u32, busy: &BTreeSet<Key>) -> Result<(u32, Option<String>)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let busy: BTreeSet<String> = busy.iter().map(Key::to_string).collect();
         let before = self.table.clone();
@@ -73,7 +73,9 @@ impl Ranges {
             self.table = before;
             return Err(error).with_context(|| format!("write {}", self.file.display()));
         }
-        Ok(index)
+        let range =
+            |table: &Table| table.ranges.iter().find(|(_, range)| range.index == index).map(|(owner, _)| owner.clone());
+        Ok((index, range(&before).filter(|owner| *owner != key.to_string())))
     }
 }
 
@@ -116,12 +118,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let mut ranges = Ranges::load(directory.path()).expect("load");
         let none = BTreeSet::new();
-        assert_eq!(ranges.index(&key(7), 8, &none).expect("index"), 0);
-        assert_eq!(ranges.index(&key(8), 8, &none).expect("index"), 1);
+        assert_eq!(ranges.index(&key(7), 8, &none).expect("index").0, 0);
+        assert_eq!(ranges.index(&key(8), 8, &none).expect("index").0, 1);
         let protected = Key { protected: true, ..key(7) };
-        assert_eq!(ranges.index(&protected, 8, &none).expect("index"), 2);
+        assert_eq!(ranges.index(&protected, 8, &none).expect("index").0, 2);
         let mut again = Ranges::load(directory.path()).expect("load");
-        assert_eq!(again.index(&key(8), 8, &none).expect("index"), 1);
+        assert_eq!(again.index(&key(8), 8, &none).expect("index").0, 1);
     }
 
     #[test]
@@ -134,6 +136,16 @@ mod tests {
         assert_eq!(table.choose("d", 3, &busy, 10), Some((1, true)), "b's");
         let all: BTreeSet<String> = ["a", "c", "d"].map(str::to_owned).into();
         assert_eq!(table.choose("e", 3, &all, 11), None);
+    }
+
+    #[test]
+    fn whose_a_range_was_is_told() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let mut ranges = Ranges::load(directory.path()).expect("load");
+        let none = BTreeSet::new();
+        assert_eq!(ranges.index(&key(7), 1, &none).expect("index"), (0, None));
+        assert_eq!(ranges.index(&key(7), 1, &none).expect("index"), (0, None));
+        assert_eq!(ranges.index(&key(8), 1, &none).expect("index"), (0, Some(key(7).to_string())));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod container;
 mod controllers;
 mod exec;
+mod files;
 mod image;
 mod isolation;
 mod limits;
@@ -19,7 +20,6 @@ mod remove;
 mod service;
 mod storage;
 mod ulimits;
-mod unshare;
 
 use std::ffi::OsString;
 use std::io;
@@ -112,7 +112,11 @@ impl Podman {
 
     /// A podman process with a clean environment that nobody talks to, and that outlives this daemon if need be.
     fn command(&self, arguments: &[String]) -> Command {
-        let mut command = Command::new(&self.settings.command);
+        self.command_of(&self.settings.command, arguments)
+    }
+
+    fn command_of(&self, program: &std::path::Path, arguments: &[String]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir("/").stdin(Stdio::null()).process_group(0).kill_on_drop(false);
         command
@@ -173,14 +177,15 @@ impl Podman {
     ) -> Result<String, PodmanError> {
         let operation = operation(arguments);
         let error = |message: String, code| PodmanError { operation: operation.clone(), message, code };
-        let mut command = self.command(arguments);
+        let program = io.program.unwrap_or(&self.settings.command);
+        let mut command = self.command_of(program, arguments);
         if let Some(fd) = io.inherited {
             inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
         }
         command.envs(io.variables.iter().map(|(name, value)| (name, value.expose())));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
-            let command = self.settings.command.display();
-            error(format!("cannot start {command}: {reason}; is podman installed? [podman] command says which"), None)
+            let hint = if io.program.is_none() { "; is podman installed? [podman] command says which" } else { "" };
+            error(format!("cannot start {}: {reason}{hint}", program.display()), None)
         })?;
         let both = io.both;
         let task = tokio::spawn(async move {
@@ -225,6 +230,8 @@ impl Podman {
 /// What goes into a podman process and what is wanted of what comes out.
 #[derive(Debug, Default)]
 struct Io<'a> {
+    /// Another program, of Windlass's own, instead of podman.
+    program: Option<&'a std::path::Path>,
     /// A descriptor that it inherits as number 3.
     inherited: Option<&'a OwnedFd>,
     /// Variables beside those that every podman gets.

@@ -66,6 +66,9 @@ pub enum Request {
         /// What its container has used, as its init says.
         #[serde(default)]
         usage: Option<Usage>,
+        /// The script's exit code; none when a signal ended it, or somebody wanted it to end.
+        #[serde(default)]
+        code: Option<i32>,
     },
     /// The stage's init is silent or talks nonsense: end the container.
     StageLost {

@@ -68,7 +68,11 @@ pub struct Stage {
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     /// Stages can run.
-    Ready,
+    Ready {
+        /// User and group id, inside the container, of those that run as the user of the probe.
+        #[serde(default)]
+        ids: Option<(u32, u32)>,
+    },
     /// The stage's shell was started.
     Started,
     /// It can't be run.

@@ -208,7 +208,7 @@ async fn stage(
     let end = loop {
         tokio::select! {
             request = channel.request() => break match request {
-                Ok(Request::StageDone { usage }) => StageEnd::Done(usage),
+                Ok(Request::StageDone { usage, code }) => StageEnd::Done { usage, code },
                 Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
                 _ => StageEnd::Gone,
             },

@@ -211,7 +211,7 @@ impl<'a> StageLoop<'a> {
                         return Ok(Some(Outcome::Exited { exited, terminated: self.terminated.is_some() }));
                     }
                     Reply::Refused { class, message } => return Ok(Some(Outcome::Refused(class, message))),
-                    Reply::Started | Reply::Pong | Reply::Ready | Reply::Idle => {}
+                    Reply::Started | Reply::Pong | Reply::Ready { .. } | Reply::Idle => {}
                 },
             }
         }
@@ -325,13 +325,13 @@ impl<'a> StageLoop<'a> {
         for sink in self.sinks.drain(..) {
             sink.finish(self.bound);
         }
-        let usage = match &outcome {
-            Outcome::Exited { exited, .. } => Some(exited.usage),
-            _ => None,
+        let (usage, code) = match &outcome {
+            Outcome::Exited { exited, terminated } => (Some(exited.usage), exited.code.filter(|_| !terminated)),
+            _ => (None, None),
         };
         if let Some(daemon) = &self.daemon {
             // Else it finds out by itself that the stage has ended.
-            let _ = daemon.send(&DaemonRequest::StageDone { usage }, &Attached::default());
+            let _ = daemon.send(&DaemonRequest::StageDone { usage, code }, &Attached::default());
         }
         match outcome {
             // A signal of the last moment: after it there is no success.

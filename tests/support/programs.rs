@@ -16,7 +16,8 @@ pub struct Programs {
 }
 
 /// What scripts/build.sh puts into libexec.
-const LIBEXEC: [&str; 5] = ["windlass-config", "windlass-prepare", "windlass-run", "windlass-cleanup", "windlass-init"];
+const LIBEXEC: [&str; 6] =
+    ["windlass-config", "windlass-prepare", "windlass-run", "windlass-cleanup", "windlass-files", "windlass-init"];
 
 impl Programs {
     /// Those that were built; panics when libexec is missing or older than the sources.

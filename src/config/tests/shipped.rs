@@ -71,6 +71,7 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.socket.group = None;
     assert!(!found.gitlab.verify_jobs);
     found.gitlab = Default::default();
+    (found.purge.max_size, found.purge.project_max_size) = Default::default();
     let job = &mut found.profiles.get_mut("default").unwrap().job;
     (job.user, job.images.default_image, job.images.auth_file, job.ca_file) = Default::default();
     (job.resources, job.maximum, job.services.resources) = Default::default();
@@ -133,8 +134,31 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[[policy]]\nallowed_images = ['x']", "policy[0].projects", "is missing"),
         ("[[job.services]]\naliases = ['x']", "job.services", "image"),
         ("[job]\nenvironment = { PATH = '/x' }", "job.environment.PATH", "taken"),
+        ("[lanes]\nscope = 'projects'", "lanes.scope", "did you mean \"project\"?"),
+        ("[lanes]\nscope = 'none'\n[job]\nbuild_storage = 'project'", "lanes.scope", "build_storage"),
+        ("[purge]\nmin_free = '110%'", "purge.min_free", "\"100%\""),
+        ("[purge]\nmin_free = '10'", "purge.min_free", "\"10%\""),
+        ("[purge]\nmin_free_inodes = '10 GiB'", "purge.min_free_inodes", "\"5%\""),
+        ("[purge]\nmax_age = '30'", "purge.max_age", "no unit"),
+        ("[purge]\nmax_size = '200 GB of'", "purge.max_size", "not a size"),
+        ("[purge]\ninterval = '2days'", "purge.interval", "between"),
     ] {
         let errors = crate::config::parse(Path::new("w.toml"), text).expect_err(text).to_string();
         assert!(errors.contains(key) && errors.contains(said), "{text}: {errors}");
     }
+}
+
+#[test]
+fn sizes_and_ages_are_read_as_people_write_them() {
+    use crate::config::Share;
+    let found = settings(
+        "[purge]\nmax_age = '30d'\nimage_max_age = '12h'\nmax_size = '200 GiB'\nmin_free = '2.5%'\nmin_free_inodes = 100000",
+    )
+    .purge;
+    assert_eq!((found.max_age, found.image_max_age), (Duration::from_secs(30 * 86_400), Duration::from_secs(43_200)));
+    assert_eq!((found.max_size, found.min_free), (Some(200 << 30), Share::PerMyriad(250)));
+    assert_eq!(found.min_free_inodes, Share::Amount(100_000));
+    assert_eq!(settings("[purge]\nmin_free = '20 GiB'").purge.min_free, Share::Amount(20 << 30));
+    let text = crate::config::to_toml(&settings("[purge]\nmin_free = '2.5%'\nmin_free_inodes = 7")).unwrap();
+    assert!(text.contains("min_free = \"2.50%\"") && text.contains("min_free_inodes = 7"), "{text}");
 }
