@@ -20,9 +20,15 @@ fn host(more: &str) -> Host {
 
 #[test]
 fn predefined_stages_run_in_the_helper_and_share_builds_and_cache_with_the_job() {
-    let host = host("");
-    let runner = Runner::new(&host);
-    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox().user("app"))));
+    for scope in ["project", "none"] {
+        helper_and_job_share(&host(&format!("[lanes]\nscope = '{scope}'")), scope == "project");
+    }
+}
+
+fn helper_and_job_share(host: &Host, kept: bool) {
+    let runner = Runner::new(host);
+    let job = Job::new(&host.image(&Image::busybox().user("app")));
+    let mut attempt = runner.attempt(&job);
     attempt.make_ready();
     let fetch = "command -v git; mkdir -p /builds/group/project /cache/x && echo fetched >/builds/group/project/file\n";
     attempt.run_lines("get_sources", fetch).wait().expect_code(0).expect_text("/git");
@@ -36,10 +42,12 @@ fn predefined_stages_run_in_the_helper_and_share_builds_and_cache_with_the_job()
     attempt.run_lines("upload_artifacts_on_success", upload).wait().expect_text("0\nfetched\nbuilt\ny\n");
     let lease = attempt.lease();
     let work = host.dir().join("state/work").join(&lease[..12]);
-    assert!(work.join("builds").is_dir());
+    let lane = host.dir().join("state/lanes/gitlab.example.com/7-unprotected/builds-0/files/group/project/file");
+    assert_eq!((work.join("builds").is_dir(), lane.exists()), (!kept, kept));
     attempt.finish();
     host.wait_until_gone(&lease);
     assert!(!work.exists(), "its files go with the job");
+    assert_eq!(lane.exists(), kept);
 }
 
 #[test]

@@ -26,6 +26,8 @@ enum Command {
         #[arg(value_name = "FILE", default_value = windlass::config::DEFAULT_FILE)]
         file: PathBuf,
     },
+    Cache(cli::cache::CacheArgs),
+    Images(cli::cache::ImagesArgs),
     Import(cli::import::ImportArgs),
     Status(cli::status::StatusArgs),
     Try(cli::try_job::TryArgs),
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Check { file } => cli::check::run(&file, &mut std::io::stdout().lock()).map_err(Into::into),
+        Command::Cache(arguments) => cli::cache::run(&arguments),
+        Command::Images(arguments) => cli::cache::run_images(&arguments),
         Command::Import(arguments) => cli::import::run(&arguments),
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Try(arguments) => cli::try_job::run(&arguments),

@@ -1,5 +1,7 @@
 //! What the `windlass` command does.
 
+pub mod ask;
+pub mod cache;
 pub mod check;
 pub mod import;
 pub mod status;

@@ -1,20 +1,15 @@
 //! `windlass status`: slots and leases, as a table or as JSON.
 
 use std::fmt::Write as _;
-use std::io;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 
+use super::ask::{SOCKET, ask, columns, unexpected};
 use crate::protocol::daemon::{Reply, Request, Status};
-use crate::protocol::frame::Decoder;
-use crate::protocol::stream;
 
-/// Longest answer that is read, in bytes: some ten thousand leases.
-const ANSWER_MAX: usize = 16 * 1024 * 1024;
 /// How long the daemon may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -25,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 )]
 pub struct StatusArgs {
     /// The daemon's socket
-    #[arg(long, value_name = "PATH", default_value = "/run/windlass/windlass.sock")]
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -37,35 +32,16 @@ pub struct StatusArgs {
 /// # Errors
 /// When the daemon does not answer, or refuses.
 pub fn run(arguments: &StatusArgs) -> Result<u8> {
-    let status = ask(&arguments.socket)?;
+    let status = match ask(&arguments.socket, &Request::Status, LIMIT)? {
+        Reply::Status(status) => *status,
+        _ => return Err(unexpected()),
+    };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print!("{}", table(&status, SystemTime::now()));
     }
     Ok(0)
-}
-
-/// Asks the daemon at this socket.
-///
-/// # Errors
-/// When it does not answer, or refuses.
-pub fn ask(socket: &Path) -> Result<Status> {
-    let stream = UnixStream::connect(socket).with_context(|| match std::fs::metadata(socket) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            format!("windlassd is not running: there is no socket {}", socket.display())
-        }
-        _ => format!("cannot reach windlassd at {}", socket.display()),
-    })?;
-    stream.set_read_timeout(Some(LIMIT)).context("set up the connection")?;
-    // A daemon that refuses may hang up before it has read the question: its reason is there to be read all the same.
-    let sent = stream::send(&stream, &Request::Status);
-    let reply = stream::receive_message(&stream, &mut Decoder::new(ANSWER_MAX));
-    match reply.map_err(|error| sent.err().unwrap_or(error)).context("ask windlassd")? {
-        Reply::Status(status) => Ok(*status),
-        Reply::Failed { message, .. } => bail!("{message}"),
-        _ => bail!("windlassd gave another answer than was expected; are both of the same release?"),
-    }
 }
 
 /// The status for people.
@@ -102,12 +78,7 @@ fn table(status: &Status, now: SystemTime) -> String {
     for lease in status.leases.iter().filter(|lease| !placed(&lease.id)) {
         rows.push(row(format!("{}/-", lease.profile), lease, now));
     }
-    let widths: [usize; 7] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        line(format_args!("{}", cells.join("  ").trim_end()));
-    }
+    line(format_args!("{}", columns(&rows).trim_end()));
     for lease in &status.leases {
         if let Some(problem) = &lease.problem {
             line(format_args!("job {}: {problem}", lease.job_id));

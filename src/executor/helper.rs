@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::image_use::Origin;
 use super::images::Wanted;
 use super::record::{Record, Role};
 use super::{Executor, Failure, Inputs, JobLog, Lease};
@@ -123,6 +124,9 @@ impl Executor {
         if self.podman.image(&reference).await.map_err(podman)?.is_none() {
             log.line(format!("Loading the helper image from {}", path.display()));
             self.podman.load_archive(path, reference.as_str()).await.map_err(podman)?;
+            if let Some(image) = self.podman.image(&reference).await.map_err(podman)? {
+                self.image_uses.note(&image.id, reference.as_str(), Origin::Loaded, self.lanes.now());
+            }
         }
         Ok(reference)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Auth, digest};
+use super::image_use::Origin;
 use super::record::{Record, unix_time};
 use super::{Executor, Failure, JobLog};
 use crate::config::PullPolicy;
@@ -155,6 +156,7 @@ impl Executor {
         if policy == PullPolicy::IfNotPresent && !self.may_use(wanted, &image, auth, record, log).await? {
             return self.pull(wanted, auth, record, false, log).await;
         }
+        self.image_uses.note(&image.id, reference.as_str(), Origin::There, self.lanes.now());
         log.line(format!("Using image {reference} ({:.12}), present on this host", image.id));
         Ok(image)
     }
@@ -268,6 +270,8 @@ impl Executor {
             .lookup(reference)
             .await?
             .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
+        let origin = if matches!(pulled, Pulled::Already) { Origin::There } else { Origin::Pulled };
+        self.image_uses.note(&image.id, reference.as_str(), origin, self.lanes.now());
         match pulled {
             Pulled::ByThis => self.proofs.note(proof(&image, auth, reference, &Key::from(&record.job))),
             Pulled::Anonymously => self.proofs.note(proof_for_all(&image, reference)),

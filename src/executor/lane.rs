@@ -254,16 +254,15 @@ impl Executor {
             return Ok(());
         };
         let id = lane.builds();
-        let there = self.lanes.record(&id).is_some();
         let mut broken = None;
-        if let (true, Some(project)) = (there, &lane.project) {
+        // One that no job has begun to use has nothing of it.
+        let begun = self.lanes.record(&id).is_some_and(|record| record.is_in_doubt());
+        if let (true, Some(project)) = (begun, &lane.project) {
             let (path, trash) = (self.lanes.files(&id), self.lanes.trash());
-            let request = Request::Tidy { path, project: project.clone(), trash };
-            if let Reply::Tidied { suspicious, locks } = self.podman.files(request).await? {
-                broken = suspicious;
-                if locks > 0 {
-                    tracing::debug!(lane = %id, locks, "locks of a git that was killed are removed");
-                }
+            match self.podman.files(Request::Tidy { path, project: project.clone(), trash }).await {
+                Ok(Reply::Tidied { suspicious, .. }) => broken = suspicious,
+                Ok(other) => broken = Some(format!("an answer to another question: {other:?}")),
+                Err(error) => broken = Some(format!("it can't be tidied: {}", error.message)),
             }
         }
         let failures = match record.sources {
@@ -276,18 +275,24 @@ impl Executor {
         }
         let used = [id.clone(), lane.part(Part::Cache), lane.part(Part::Storage)];
         let used: Vec<LaneId> = used.into_iter().filter(|id| self.lanes.is_held(id, lease.id.short())).collect();
-        for id in used.iter().filter(|id| self.lanes.record(id).is_some()) {
+        let untidy = broken.is_some();
+        // What is broken stays in doubt until it is gone.
+        let begun = |used: &&LaneId| self.lanes.record(used).is_some_and(|record| record.is_in_doubt());
+        for used in used.iter().filter(begun).filter(|used| !untidy || **used != id) {
             // A disk that takes no note of it does not keep the job from its end.
-            if let Err(error) = self.lanes.end_use(id, lease.id.short(), failures) {
-                tracing::warn!(lane = %id, "{error:#}");
+            if let Err(error) = self.lanes.end_use(used, lease.id.short(), failures) {
+                tracing::warn!(lane = %used, "{error:#}");
             }
         }
         // Off the record first: another job may take them at once, and this is not to be done twice.
         lease.forget_lane()?;
         self.lanes.let_go(lease.id.short());
         lease.lane_free.cancel();
-        if let Some(reason) = broken {
-            self.discard(&id, &reason)?;
+        if let Some(reason) = broken
+            && let Err(error) = self.discard(&id, &reason)
+        {
+            // The next job that would take it tries again.
+            tracing::warn!(lane = %id, "it is to be removed, since {reason}: {error:#}");
         }
         for id in used {
             self.measure_soon(id, lane.worker.clone());

@@ -10,6 +10,7 @@ mod certificates;
 mod containers;
 mod helper;
 mod housekeeping;
+mod image_use;
 mod images;
 mod init_client;
 mod inputs;
@@ -19,6 +20,7 @@ mod lease;
 mod leasing;
 mod plan;
 mod prepare;
+mod purge;
 mod readiness;
 mod record;
 mod runner_program;
@@ -125,6 +127,10 @@ pub struct Executor {
     ranges: Mutex<Ranges>,
     lanes: Lanes,
     housekeeping: housekeeping::Housekeeping,
+    /// Held while something is chosen and removed.
+    purging: tokio::sync::Mutex<()>,
+    image_uses: image_use::ImageUses,
+    image_gate: image_use::Gate,
     /// Cancelled when what an earlier daemon left was looked through once.
     swept: CancellationToken,
     slots: slots::Slots,
@@ -173,6 +179,9 @@ impl Executor {
             ranges: Mutex::new(ranges),
             lanes,
             housekeeping: housekeeping::Housekeeping::default(),
+            purging: tokio::sync::Mutex::default(),
+            image_uses: image_use::ImageUses::load(&settings.state_dir),
+            image_gate: image_use::Gate::default(),
             swept: CancellationToken::new(),
             slots: slots::Slots::new(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots))),
             leases: Mutex::default(),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::auth::Auth;
 use super::builds::{self, Place};
 use super::containers::Making;
+use super::image_use::Reserved;
 use super::plan::{self, Plan};
 use super::record::{Container, Record, Role, State};
 use super::services::{self, Intended};
@@ -51,7 +52,9 @@ impl Executor {
         // Held until podman is done: the lease's end waits for it.
         let _gate = lease.gate.lock().await;
         let plan = plan::plan(record, inputs, log)?;
-        let images = tokio::select! {
+        self.make_room(log).await;
+        // The images are not removed before the record says that they are in use.
+        let (images, _reserved) = tokio::select! {
             images = self.ready_images(lease, record, &plan, inputs, log) => images?,
             () = given_up.cancelled() => return Err(Failure::system("nobody waits for this job any more")),
             () = lease.ended.cancelled() => return Err(Failure::system(lease.reason())),
@@ -69,6 +72,7 @@ impl Executor {
             for container in [&mut record.container, &mut record.helper].into_iter().flatten() {
                 container.path = program.as_ref().map(|_| runner_program::DIRECTORY.to_owned());
             }
+            record.images = images.ids();
             record.services = services.iter().map(Intended::on_record).collect();
             record.network =
                 (!services.is_empty() && record.settings.network.mode != Network::Host).then(|| record.name_of("net"));
@@ -152,7 +156,7 @@ impl Executor {
         plan: &Plan,
         inputs: &Inputs,
         log: &JobLog,
-    ) -> Result<Images, Failure> {
+    ) -> Result<(Images, Reserved<'_>), Failure> {
         let helper = self.helper_image(record, inputs, log).await?;
         let references: Vec<&ImageRef> = [&plan.image]
             .into_iter()
@@ -160,6 +164,8 @@ impl Executor {
             .chain(plan.services.iter().map(|service| &service.image))
             .map(|wanted| &wanted.reference)
             .collect();
+        let repositories = references.iter().map(|reference| reference.name().to_owned()).collect();
+        let reserved = self.image_gate.reserve(repositories).await;
         // Gone with this function, however it ends.
         let auth = Auth::write(lease, &record.settings.images, inputs, &references, log)?;
         let auth = &auth;
@@ -178,7 +184,7 @@ impl Executor {
             }
         };
         let (job, helper, services) = tokio::try_join!(ready(&plan.image), helper, services)?;
-        Ok(Images { job, helper, services })
+        Ok((Images { job, helper, services }, reserved))
     }
 }
 
@@ -187,6 +193,13 @@ struct Images {
     job: Image,
     helper: Option<(ImageRef, Image)>,
     services: Vec<Image>,
+}
+
+impl Images {
+    fn ids(&self) -> Vec<String> {
+        let helper = self.helper.as_ref().map(|(_, image)| image);
+        [&self.job].into_iter().chain(helper).chain(&self.services).map(|image| image.id.clone()).collect()
+    }
 }
 
 fn job_container(record: &Record, plan: &Plan, image: &Image) -> Container {

@@ -220,6 +220,9 @@ pub struct Record {
     /// Its network, when it has one of its own.
     #[serde(default)]
     pub network: Option<String>,
+    /// The ids of the images of its containers.
+    #[serde(default)]
+    pub images: Vec<String>,
     /// Whether it has a directory for builds and cache.
     #[serde(default)]
     pub work_dir: bool,
@@ -267,6 +270,7 @@ impl Record {
             helper: None,
             services: Vec::new(),
             network: None,
+            images: Vec::new(),
             work_dir: false,
             lane: None,
             sources: None,

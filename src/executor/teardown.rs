@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::image_use::Origin;
 use super::{Executor, Lease};
 
 /// Pause before a teardown that failed is tried again; doubled each time up to the longest.
@@ -56,14 +57,20 @@ impl Executor {
         {
             errors.push(error.to_string());
         }
+        for image in &record.images {
+            self.image_uses.note(image, "", Origin::There, self.lanes.now());
+        }
         if errors.is_empty() {
             errors.extend(self.end_lane(lease).await.err().map(|error| format!("{error:#}")));
         }
         if let Some(network) = &record.network {
             errors.extend(self.podman.remove_network(network).await.err().map(|error| error.to_string()));
         }
-        if record.work_dir {
-            errors.extend(self.remove_work_dir(&record).await.err().map(|error| format!("{error:#}")));
+        if record.work_dir
+            && let Err(error) = self.remove_work_dir(&record).await
+        {
+            // The next sweep tries again. A disk that takes no changes must not keep the slot.
+            tracing::warn!(lease = %lease.id, "{error:#}");
         }
         if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {
             // A container of an earlier attempt has a name of its own, and one adopted in the making is not on record.

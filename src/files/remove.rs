@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::dir::Dir;
-use nix::fcntl::{openat, renameat};
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{AtFlags, openat, renameat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::walk::{DIRECTORY, named, open_root};
@@ -40,6 +40,10 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 /// Removes what is under this name in `top`, whatever it is.
 pub fn remove_in(top: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    // On a file system that can't be written, to remove what is not there would be an error.
+    if fstatat(top, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(nix::Error::ENOENT) {
+        return Ok(());
+    }
     match unlinkat(top, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(nix::Error::ENOENT) => return Ok(()),
         // What it is for a directory, POSIX leaves open.

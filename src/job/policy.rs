@@ -133,7 +133,8 @@ pub fn check_platform(platform: &str) -> Result<(), String> {
 }
 
 /// Whether one of the patterns fits an image: its name, or its name with tag or digest. `*` stops at `/`, `**` does not.
-fn matches(patterns: &[String], image: &ImageRef) -> bool {
+#[must_use]
+pub fn matches(patterns: &[String], image: &ImageRef) -> bool {
     patterns.iter().any(|pattern| {
         let pattern = normal(pattern);
         glob(&pattern, image.as_str(), false) || glob(&pattern, image.name(), false)

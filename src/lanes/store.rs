@@ -334,13 +334,20 @@ impl Lanes {
     /// # Errors
     /// When it is not there, or that can't be written down.
     pub fn begin_use(&self, id: &LaneId) -> Result<Record> {
-        let boot = self.boot.clone();
-        self.change(id, |record, now| {
-            let before = record.clone();
-            (record.in_use, record.fits, record.last_use) = (Some(boot), None, now);
-            record.uses += 1;
-            before
-        })
+        let mut state = self.state();
+        let now = state.clock.advance(Reading::now());
+        let before = state.lanes.get(id).with_context(|| format!("lane {id} is not there"))?.clone();
+        let record = Record {
+            in_use: Some(self.boot.clone()),
+            fits: None,
+            last_use: now,
+            uses: before.uses + 1,
+            ..before.clone()
+        };
+        // On disk first: a job that can't begin has changed nothing.
+        write_json(&self.path(id).join("lane.json"), &record)?;
+        state.lanes.insert(id.clone(), record);
+        Ok(before)
     }
 
     /// Notes that a job has ended its use of a lane.
@@ -373,14 +380,13 @@ impl Lanes {
         })
     }
 
-    fn change<T>(&self, id: &LaneId, change: impl FnOnce(&mut Record, u64) -> T) -> Result<T> {
+    /// Changes a record here and then on disk: what a full disk does not take, is at least known as long as this daemon lives.
+    fn change(&self, id: &LaneId, change: impl FnOnce(&mut Record, u64)) -> Result<()> {
         let mut state = self.state();
         let now = state.clock.advance(Reading::now());
         let record = state.lanes.get_mut(id).with_context(|| format!("lane {id} is not there"))?;
-        let result = change(record, now);
-        let record = record.clone();
-        write_json(&self.path(id).join("lane.json"), &record)?;
-        Ok(result)
+        change(record, now);
+        write_json(&self.path(id).join("lane.json"), record)
     }
 
     /// Every lane.

@@ -7,6 +7,7 @@ mod controllers;
 mod exec;
 mod files;
 mod image;
+mod images;
 mod isolation;
 mod limits;
 mod list;
@@ -42,6 +43,7 @@ use process::{End, supervise};
 pub use container::{ContainerSpec, Mount, UserMap};
 pub use controllers::{Limit, Limits};
 pub use image::Image;
+pub use images::ListedImage;
 pub use list::{Found, Labels, name_of};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
@@ -102,6 +104,12 @@ impl Podman {
             known: image::Known::default(),
             rootful: nix::unistd::geteuid().is_root(),
         }
+    }
+
+    /// Where its images are, once it was asked.
+    #[must_use]
+    pub fn storage_root(&self) -> Option<std::path::PathBuf> {
+        self.storage.get().map(|storage| storage.root.clone())
     }
 
     /// The settings.

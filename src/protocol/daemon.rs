@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow};
 use super::init::Usage;
 
 /// The file beside the daemon's socket in which it tells shims how long to wait for it (`daemon_wait_ms`).
@@ -84,6 +85,12 @@ pub enum Request {
     },
     /// Slots and leases.
     Status,
+    /// What jobs keep.
+    CacheList,
+    /// The images.
+    ImagesList,
+    /// Removes what jobs keep. For root and the daemon's own user.
+    CachePurge(PurgeRequest),
 }
 
 /// What the daemon answers.
@@ -106,6 +113,21 @@ pub enum Reply {
     Done,
     /// The answer to `Status`.
     Status(Box<crate::protocol::daemon::Status>),
+    /// The answer to `CacheList`.
+    Lanes {
+        /// All of them.
+        lanes: Vec<LaneRow>,
+    },
+    /// The answer to `ImagesList`.
+    Images {
+        /// All of them.
+        images: Vec<ImageRow>,
+    },
+    /// The answer to `CachePurge`.
+    Purged {
+        /// What went, or would go.
+        removed: Vec<RemovedRow>,
+    },
     /// It can't be done.
     Failed {
         /// Whose failure it is.

@@ -3,6 +3,7 @@
 //! Two conversations use the same frames. Shims and the `windlass` command call the daemon ([`daemon`]); daemon and shim
 //! call the init in a job's container ([`init`]). Everything read from an init is input from the job: capped and checked.
 
+pub mod admin;
 pub mod daemon;
 pub mod files;
 pub mod frame;

@@ -33,6 +33,12 @@ impl Channel {
         Self { stream, decoder: Decoder::new(MESSAGE_MAX), fd: None }
     }
 
+    /// Whether the caller is root or the daemon's own user.
+    pub fn is_administrator(&self) -> bool {
+        let own = nix::unistd::geteuid().as_raw();
+        self.stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+    }
+
     /// The first request; slow and silent callers are cut off.
     pub async fn first_request(&mut self) -> io::Result<Request> {
         let frame = within(REQUEST_WITHIN, self.frame(), "no whole request").await?;

@@ -39,6 +39,19 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
     };
     match request {
         Request::Status => reply(channel, Reply::Status(Box::new(executor.status()))).await,
+        Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
+        Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
+        Request::CachePurge(request) => {
+            if !channel.is_administrator() && !request.dry_run {
+                return Err(Failure::system("only root and the daemon's own user may remove what jobs keep"));
+            }
+            let (executor, purge) = (Arc::clone(executor), request.clone());
+            // A caller that goes away does not stop it half way.
+            let purged = tokio::spawn(async move { executor.purge(&purge).await }).await;
+            let removed =
+                purged.map_err(|error| Failure::system(format!("internal error, please report it: {error}")))?;
+            reply(channel, Reply::Purged { removed }).await
+        }
         Request::Config { profile, runner, directory } => {
             let (job, token) = job(channel).await?;
             let (log, lines) = unbounded_channel();

@@ -74,6 +74,7 @@ impl Service {
         ));
         self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
         self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
+        self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
         notify(&[sd_notify::NotifyState::Ready]);
         let result = tokio::select! {
             _ = terminate.recv() => Ok(()),

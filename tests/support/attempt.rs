@@ -202,6 +202,11 @@ impl<'a> Attempt<'a> {
         self.tmpdir.path()
     }
 
+    /// Its job.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
     /// BUILD_EXIT_CODE_FILE.
     pub fn exit_code_file(&self) -> PathBuf {
         self.dir().join("build_exit_code")

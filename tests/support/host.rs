@@ -117,6 +117,12 @@ impl Host {
         self.dir().join("run")
     }
 
+    /// The daemon's state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        let settings: toml::Table = toml::from_str(&fs::read_to_string(self.config()).unwrap()).unwrap();
+        settings["state_dir"].as_str().unwrap().into()
+    }
+
     /// The shims' socket.
     pub fn socket(&self) -> PathBuf {
         let settings: toml::Table = toml::from_str(&fs::read_to_string(self.config()).unwrap()).unwrap();
@@ -173,6 +179,21 @@ impl Host {
     /// Runs the `windlass` command to its end.
     pub fn windlass(&self, arguments: &[&str]) -> Output {
         self.account.command(&self.programs.windlass).args(arguments).output().unwrap()
+    }
+
+    /// Starts the `windlass` command.
+    pub fn start_windlass(&self, arguments: &[&str]) -> Child {
+        let mut command = self.account.command(&self.programs.windlass);
+        command.args(arguments).arg("--socket").arg(self.socket()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// Runs the `windlass` command with JSON as its answer.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let socket = self.socket().display().to_string();
+        let output = self.windlass(&[arguments, &["--json", "--socket", &socket]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("--json prints JSON")
     }
 
     fn try_status(&self) -> Option<Value> {

@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod images;
 pub mod job;
+pub mod lanes;
 pub mod leftovers;
 pub mod player;
 pub mod processes;
