@@ -10,7 +10,8 @@ Writes the root file system of a small image as a tar to stdout. It is made from
 fetched, and no rights are needed. NAME is one of
 
   busybox   static busybox and its applets, /bin/sh, no bash
-  git       bash, git, coreutils and setpriv with their libraries; a setuid-root setpriv as /usr/bin/suid-setpriv
+  git       bash, git, git-lfs where this host has it, coreutils and setpriv with their libraries; a setuid-root setpriv as
+            /usr/bin/suid-setpriv
   buildah   as git, with buildah, podman and newuidmap; root and app have subordinate ids
   databases as git, with PostgreSQL (in /usr/lib/postgresql/*/bin) and Redis, from this host or from the packages that
             scripts/prepare.sh --for test has put into target/packages; Debian and its like only
@@ -106,6 +107,13 @@ make_git() {
     for program in git-remote-http git-remote-https git-submodule git-sh-setup git-sh-i18n; do
         [[ ! -e $core/$program ]] || add_program "$root" "$core/$program"
     done
+    # Where it is installed: a job with large files needs it.
+    if path=$(type -P git-lfs); then
+        add_program "$root" "$path" /usr/bin/git-lfs
+        # What `git lfs install --system` writes.
+        printf '[filter "lfs"]\n\tclean = git-lfs clean -- %%f\n\tsmudge = git-lfs smudge -- %%f\n\tprocess = git-lfs filter-process\n\trequired = true\n' \
+            >"$root/etc/gitconfig"
+    fi
     # git starts itself under these names when it serves or fetches over a pipe.
     for program in git git-upload-pack git-receive-pack; do
         mkdir -p "$root$core"

@@ -74,6 +74,8 @@ if [[ $purpose == test ]]; then
   need xz xz-utils xz
   need zstd zstd zstd
   need openssl openssl openssl
+  need git-lfs git-lfs git-lfs
+  need mkfs.ext4 e2fsprogs e2fsprogs
   need htpasswd apache2-utils httpd-tools
   need shellcheck shellcheck ShellCheck
 fi

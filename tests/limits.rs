@@ -88,6 +88,16 @@ fn the_job_log_ends_with_what_the_job_used() {
 }
 
 #[test]
+fn in_the_hosts_network_what_the_host_uses_is_not_the_jobs() {
+    let host = Host::configured("[job]\nnetwork = 'host'");
+    let outcome = Runner::new(&host).play(&Job::new(&host.image(&Image::busybox())));
+    outcome.expect(State::Success);
+    let log = outcome.log();
+    let used = log.lines().find(|line| line.starts_with("The job used ")).unwrap_or_default();
+    assert!(!used.contains("GiB") && (used.is_empty() || used.contains(", 0.")), "{used}");
+}
+
+#[test]
 fn what_the_administrator_sets_is_what_a_container_has() {
     let host = Host::configured(
         "[job]\nnetwork = 'private'\nshm_size = '5 MiB'\ntmpfs = { '/scratch' = 'size=3m,mode=1777' }\nulimits = { nofile = '512:512', core = '0', nproc = '4096:4096' }\n\

@@ -220,9 +220,10 @@ impl Executor {
         log: &JobLog,
     ) -> Result<()> {
         let Some(lane) = &record.lane else { return Ok(()) };
-        // The helper is root and may work on everybody's files; what it makes, everybody may change.
+        // The helper is root and may work on everybody's files; what it makes, everybody may change. Only what one user's script made,
+        // another's can't.
         let (word, owner, open) = match (&record.helper, ids) {
-            (Some(_), _) => ("helper".to_owned(), (0, 0), true),
+            (Some(_), ids) => (format!("helper and {:?}", ids.unwrap_or_default()), (0, 0), true),
             (None, Some((uid, gid))) => (format!("{uid}:{gid}"), (uid, gid), false),
             // An older init, in a container that is there already.
             (None, None) => return Ok(()),

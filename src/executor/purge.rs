@@ -76,7 +76,7 @@ impl Executor {
                 next = now + settings.interval;
             }
             let removed = self.purge(&PurgeRequest::default()).await;
-            if removed.is_empty() {
+            if removed.is_empty() && !short.is_empty() {
                 not_before = now + NOTHING_LEFT;
                 for short in short.iter().filter(|short| !said.iter().any(|before| before.path == short.path)) {
                     tracing::warn!(

@@ -1,6 +1,7 @@
 //! What the container's cgroup says of memory, CPU time and processes, on cgroup v1 and v2 alike.
 //!
-//! The container sees its own cgroup, read-only, below /sys/fs/cgroup. What is not there stays unknown.
+//! The container sees its own cgroup, read-only, below /sys/fs/cgroup; in the host's network it sees the host's, of which only its own
+//! counts. What is not there stays unknown.
 
 use std::path::{Path, PathBuf};
 
@@ -25,30 +26,37 @@ impl Snapshot {
     /// Reads the counters of this container.
     #[must_use]
     pub fn take() -> Self {
-        Self::read(Path::new("/sys/fs/cgroup"))
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let places = Places { own: read("/proc/self/cgroup"), mounts: read("/proc/self/mountinfo") };
+        match places.find(None) {
+            // On a hybrid host the hierarchy of version 2 is there too, but has no controller.
+            Some(directory) if places.find(Some("memory")).is_none() => Self::version_2(&directory),
+            _ => Self::version_1(|controller| places.find(Some(controller))),
+        }
     }
 
-    fn read(root: &Path) -> Self {
-        if root.join("cgroup.controllers").exists() {
-            Self {
-                oom_kills: field(root.join("memory.events"), "oom_kill"),
-                memory_limit: number(root.join("memory.max")),
-                memory_peak: number(root.join("memory.peak")),
-                cpu_us: field(root.join("cpu.stat"), "usage_usec"),
-                pids_hits: field(root.join("pids.events"), "max"),
-                pids_limit: number(root.join("pids.max")),
-                written: written(root.join("io.stat"), "wbytes="),
-            }
-        } else {
-            Self {
-                oom_kills: field(root.join("memory/memory.oom_control"), "oom_kill"),
-                memory_limit: number(root.join("memory/memory.limit_in_bytes")),
-                memory_peak: number(root.join("memory/memory.max_usage_in_bytes")),
-                cpu_us: number(root.join("cpuacct/cpuacct.usage")).map(|nanoseconds| nanoseconds / 1000),
-                pids_hits: field(root.join("pids/pids.events"), "max"),
-                pids_limit: number(root.join("pids/pids.max")),
-                written: written(root.join("blkio/blkio.throttle.io_service_bytes"), "Write "),
-            }
+    fn version_2(root: &Path) -> Self {
+        Self {
+            oom_kills: field(root.join("memory.events"), "oom_kill"),
+            memory_limit: number(root.join("memory.max")),
+            memory_peak: number(root.join("memory.peak")),
+            cpu_us: field(root.join("cpu.stat"), "usage_usec"),
+            pids_hits: field(root.join("pids.events"), "max"),
+            pids_limit: number(root.join("pids.max")),
+            written: written(root.join("io.stat"), "wbytes="),
+        }
+    }
+
+    fn version_1(find: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let file = |controller: &str, name: &str| Some(find(controller)?.join(name));
+        Self {
+            oom_kills: file("memory", "memory.oom_control").and_then(|path| field(path, "oom_kill")),
+            memory_limit: file("memory", "memory.limit_in_bytes").and_then(number),
+            memory_peak: file("memory", "memory.max_usage_in_bytes").and_then(number),
+            cpu_us: file("cpuacct", "cpuacct.usage").and_then(number).map(|nanoseconds| nanoseconds / 1000),
+            pids_hits: file("pids", "pids.events").and_then(|path| field(path, "max")),
+            pids_limit: file("pids", "pids.max").and_then(number),
+            written: file("blkio", "blkio.throttle.io_service_bytes").and_then(|path| written(path, "Write ")),
         }
     }
 
@@ -66,6 +74,38 @@ impl Snapshot {
             pids_hits: grown(self.pids_hits, before.pids_hits).unwrap_or(0),
             pids_limit: self.pids_limit,
         }
+    }
+}
+
+/// Where this process's cgroups are (cgroups(7), proc(5)).
+struct Places {
+    /// /proc/self/cgroup
+    own: String,
+    /// /proc/self/mountinfo
+    mounts: String,
+}
+
+impl Places {
+    /// The directory of this process's own cgroup in the hierarchy of a controller of version 1, or (none) in that of version 2.
+    fn find(&self, controller: Option<&str>) -> Option<PathBuf> {
+        let own = self.own.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            let is_it = controller.map_or(controllers.is_empty(), |name| controllers.split(',').any(|it| it == name));
+            is_it.then_some(path)
+        })?;
+        self.mounts.lines().find_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let (mut left, mut right) = (left.split(' ').skip(3), right.split(' '));
+            let (root, point) = (left.next()?, left.next()?);
+            let (kind, options) = (right.next()?, right.nth(1)?);
+            let is_it = match controller {
+                None => kind == "cgroup2",
+                Some(name) => kind == "cgroup" && options.split(',').any(|it| it == name),
+            };
+            // Seen from elsewhere, the way from the mount to the cgroup is not known.
+            let below = Path::new(own).strip_prefix(root).ok().filter(|_| is_it)?;
+            Some(Path::new(point).join(below))
+        })
     }
 }
 
@@ -117,7 +157,7 @@ mod tests {
             ("io.stat", "8:0 rbytes=7 wbytes=5 rios=1\n8:16 rbytes=1 wbytes=6\n253:0 \n"),
         ]);
         let before = Snapshot { cpu_us: Some(500), pids_hits: Some(1), ..Snapshot::default() };
-        let usage = Snapshot::read(root.path()).since(before);
+        let usage = Snapshot::version_2(root.path()).since(before);
         assert_eq!(
             usage,
             Usage {
@@ -143,7 +183,7 @@ mod tests {
             ("pids/pids.max", "64\n"),
             ("blkio/blkio.throttle.io_service_bytes", "8:0 Read 1\n8:0 Write 9\nTotal 10\n"),
         ]);
-        let usage = Snapshot::read(root.path()).since(Snapshot::default());
+        let usage = Snapshot::version_1(|controller| Some(root.path().join(controller))).since(Snapshot::default());
         assert_eq!(
             usage,
             Usage {
@@ -161,6 +201,21 @@ mod tests {
 
     #[test]
     fn without_a_cgroup_nothing_is_known() {
-        assert_eq!(Snapshot::read(Path::new("/nonexistent")).since(Snapshot::default()), Usage::default());
+        assert_eq!(Snapshot::version_2(Path::new("/nonexistent")).since(Snapshot::default()), Usage::default());
+        assert_eq!(Snapshot::version_1(|_| None).since(Snapshot::default()), Usage::default());
+    }
+
+    #[test]
+    fn only_its_own_cgroup_counts_however_it_is_seen() {
+        let places = |own: &str, mounts: &str| Places { own: own.into(), mounts: mounts.into() };
+        let memory = |own: &str, mounts: &str| places(own, mounts).find(Some("memory"));
+        let mount = |root: &str| format!("1 2 0:32 {root} /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
+        assert_eq!(memory("4:memory:/pod/x\n", &mount("/pod/x")), Some("/sys/fs/cgroup/memory/".into()));
+        assert_eq!(memory("4:memory:/pod/x\n", &mount("/")), Some("/sys/fs/cgroup/memory/pod/x".into()));
+        assert_eq!(memory("4:memory:/\n", &mount("/../..")), None);
+        assert_eq!(memory("4:memory:/pod/x\n", &mount("/pod/y")), None);
+        assert_eq!(memory("4:cpu,cpuacct:/\n", &mount("/")), None);
+        let two = "1 2 0:38 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        assert_eq!(places("0::/\n", two).find(None), Some("/sys/fs/cgroup/".into()));
     }
 }

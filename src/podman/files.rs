@@ -110,5 +110,5 @@ fn checked(reply: Reply) -> Result<Reply, PodmanError> {
 }
 
 fn failed(message: String) -> PodmanError {
-    PodmanError { operation: "unshare".to_owned(), message, code: None }
+    PodmanError { operation: "files".to_owned(), message, code: None }
 }

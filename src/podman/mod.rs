@@ -183,7 +183,7 @@ impl Podman {
         turn: Option<OwnedSemaphorePermit>,
         stop: CancellationToken,
     ) -> Result<String, PodmanError> {
-        let operation = operation(arguments);
+        let operation = if io.program.is_some() { "files".to_owned() } else { operation(arguments) };
         let error = |message: String, code| PodmanError { operation: operation.clone(), message, code };
         let program = io.program.unwrap_or(&self.settings.command);
         let mut command = self.command_of(program, arguments);

@@ -18,6 +18,16 @@ pub fn home(host: &Host, project: u64) -> PathBuf {
     directory(host).join(format!("gitlab.example.com/{project}-unprotected"))
 }
 
+/// The directory of the one home that there is.
+pub fn home_of(host: &Host) -> PathBuf {
+    let below = |path: &Path| {
+        let mut entries = fs::read_dir(path).unwrap().flatten().map(|entry| entry.path());
+        let is_home = |path: &PathBuf| path.is_dir() && !path.file_name().unwrap().to_string_lossy().starts_with('.');
+        entries.find(is_home).unwrap()
+    };
+    below(&below(&directory(host)))
+}
+
 /// Makes a lane as if jobs had left it, last used `age` seconds ago, with a size that a daemon has measured.
 pub fn make(host: &Host, project: u64, lane: &str, age: u64, bytes: u64) -> PathBuf {
     let path = home(host, project).join(lane);

@@ -9,6 +9,7 @@ pub mod call;
 pub mod coordinator;
 pub mod driver;
 pub mod frames;
+pub mod git;
 pub mod host;
 pub mod http;
 pub mod images;

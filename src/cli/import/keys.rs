@@ -33,8 +33,7 @@ macro_rules! put {
 
 const NO_DOCKER: &str = "no Docker daemon is talked to";
 const NO_LABELS: &str = "containers carry Windlass's own labels alone: by them it knows what is its own";
-const NO_VOLUMES: &str =
-    "there are no kept volumes; mount a directory of the host with `volumes`, or use GitLab's cache";
+const NO_VOLUMES: &str = "there are no kept volumes; /builds and /cache are kept for the project, and `volumes` mounts directories of the host";
 const NO_CGROUP_PARENT: &str = "podman's cgroup manager places containers; `memory`, `cpus` and `pids` limit each";
 const NO_RESERVATION: &str = "podman starves nobody softly: set `memory`, which is a limit";
 const NO_SHARING: &str = "each container has namespaces of its own; services are reached by name";
@@ -75,10 +74,7 @@ pub(super) const KEYS: &[(&str, Fate)] = &[
     ("gpus", put!("devices", values::gpus)),
     ("services_devices", Absent("services get no devices of the host")),
     ("service_gpus", Absent("services get no devices of the host")),
-    (
-        "disable_cache",
-        Absent("/cache goes with the job; what `cache:` in .gitlab-ci.yml keeps is on gitlab-runner's cache server"),
-    ),
+    ("disable_cache", Absent("[lanes] scope says who shares /cache: a project's jobs, unless you change it")),
     ("volumes", To(values::volumes)),
     ("volume_keep", Absent(NO_VOLUMES)),
     ("volume_driver", Absent(NO_VOLUMES)),
