@@ -16,6 +16,8 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
                                                                with a plain pipe between them
   prepare  with the image present:         windlass-prepare  | podman run --detach
   first    the same with an image that no container was made of yet: a user namespace of its own may cost a copy of it
+  lanes100, lanes10k
+           a job's start and end where a daemon keeps 100 or 10,000 lanes of other projects | where it keeps none of them
 
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
   --rows LIST   only these rows, separated by commas
@@ -28,7 +30,7 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare,first json=()
+rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
@@ -39,8 +41,8 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
-[[ $rows =~ ^(stage|job|log|prepare|first)(,(stage|job|log|prepare|first))*$ ]] ||
-  wrong "--rows takes stage, job, log, prepare and first, separated by commas"
+row='(stage|job|log|prepare|first|lanes100|lanes10k)'
+[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100 and lanes10k, separated by commas"
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
@@ -54,7 +56,30 @@ throwaway_setup 'network = "none"'
 sed -i 's/^\[containers\]$/&\nnetns = "none"/' "$work/containers.conf"
 throwaway_image git
 scripts/images.sh git >"$work/image.tar"
-throwaway_start
+throwaway_start "$work"
+
+# Another daemon, on directories of its own, that keeps so many lanes.
+with_lanes() { # ROW LANES
+  local directory=$work/$1 lanes=$2 home name project now
+  now=$(date +%s)
+  mkdir -p "$directory/state/lanes/gitlab.example.com"
+  for ((project = 1; project <= lanes / 2; project++)); do
+    printf '%s/builds-0/files\0%s/cache/files\0' "$project-unprotected" "$project-unprotected"
+  done | (cd "$directory/state/lanes/gitlab.example.com" && xargs -0 mkdir -p)
+  for ((project = 1; project <= lanes / 2; project++)); do
+    home=$directory/state/lanes/gitlab.example.com/$project-unprotected
+    printf '{"instance":"gitlab.example.com","project":%d,"project_path":"group/%d","protected":false,"ids":"host"}' \
+      "$project" "$project" >"$home/home.json"
+    for name in builds-0 cache; do
+      printf '{"version":1,"last_use":%d,"uses":1,"measured":1,"size":{"bytes":4096,"inodes":1,"owner":0}}' \
+        "$((now - project))" >"$home/$name/lane.json"
+    done
+  done
+  sed "s|^run_dir.*|run_dir = \"$directory/run\"|; s|^state_dir.*|state_dir = \"$directory/state\"|" "$work/windlass.toml" >"$directory/windlass.toml"
+  throwaway_start "$directory"
+}
+[[ ,$rows, != *,lanes100,* ]] || with_lanes lanes100 100
+[[ ,$rows, != *,lanes10k,* ]] || with_lanes lanes10k 10000
 
 # In a process group of its own: an interrupted run ends with every process that the driver has started.
 set -m

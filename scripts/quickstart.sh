@@ -24,7 +24,7 @@ say "setting up a podman storage and a windlassd of their own in a temporary dir
 # The job needs no network, and the addresses of the host's own containers are none of this storage's business.
 throwaway_setup 'network = "none"'
 throwaway_image git
-throwaway_start
+throwaway_start "$work"
 
 say "making a repository"
 repo=$work/repo

@@ -69,6 +69,15 @@ fn a_projects_jobs_share_its_lanes_and_no_other_project_sees_them() {
 fn so_they_do_on_a_rootless_host() {
     let Some(host) = Host::rootless("") else { return };
     what_a_job_leaves_the_next_one_finds_and_nobody_else(&host);
+    // What any id of the jobs' user namespace made can be measured and removed.
+    let runner = Runner::new(&host);
+    let make = "mkdir -m 700 /builds/closed; dd if=/dev/zero of=/builds/closed/big bs=1M count=2 2>/dev/null; chown -R 4321:4321 /builds/closed";
+    runner.play(&Job::new(&host.image(&Image::busybox())).script(&[make])).expect(State::Success);
+    until("it is measured", seconds(20), || record(&host, "builds-0")["size"]["bytes"].as_u64() > Some(2 << 20));
+    let removed = host.json(&["cache", "purge", "--all"]);
+    assert!(removed.as_array().unwrap().len() >= 8, "{removed}");
+    until("it is removed", seconds(20), || is_empty(&host.dir().join("state/lanes/.trash")));
+    assert!(!home(&host, 7).exists());
 }
 
 #[test]

@@ -231,6 +231,8 @@ fn a_full_or_read_only_disk_is_named_and_fails_no_job_for_good() {
     let mut file = fs::File::create(&filler).unwrap();
     let piece = vec![1; 64 << 10];
     while std::io::Write::write_all(&mut file, &piece).is_ok() {}
+    // An open file would keep its space.
+    drop(file);
     for number in 0..20_000 {
         if fs::write(disk.path().join(format!("filler-{number}")), "x").is_err() {
             break;
@@ -346,6 +348,16 @@ fn jobs_begin_as_quickly_while_a_hundred_thousand_files_are_removed() {
     assert_eq!(names(&host.json(&["cache", "purge", "--project", "made/by-hand-30"])).len(), 1);
     host.json(&["cache", "purge", "--project", "31"]);
     host.json(&["cache", "purge", "--project", "32"]);
+    let nice = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(16).map(str::to_owned))
+    };
+    let trash = lanes::directory(&host).join(".trash").display().to_string();
+    let remover = support::processes::all().into_iter().find(|process| process.command.contains(&trash));
+    let remover = remover.expect("a process removes what is in the trash").pid;
+    assert_eq!(nice(remover).as_deref(), Some("19"));
+    let class = std::process::Command::new("ionice").args(["-p", &remover.to_string()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&class.stdout).contains("idle"), "{class:?}");
     let mut during = Vec::new();
     while !lanes::trash_is_empty(&host) && during.len() < 50 {
         during.push(prepare());

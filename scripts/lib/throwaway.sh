@@ -13,7 +13,7 @@ throwaway_setup() {
   # Short: the path of a unix socket has at most 107 bytes.
   work=$(mktemp -d /tmp/wl.XXXXXX)
   chmod 755 "$work"
-  daemon=
+  daemons=()
   trap throwaway_remove EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
@@ -75,12 +75,14 @@ throwaway_image() {
   scripts/images.sh "$1" | podman import --quiet --change 'USER app' - "localhost/windlass/$1:latest" >/dev/null
 }
 
-# Starts windlassd and waits until it answers.
+# Starts windlassd with the configuration in a directory and waits until it answers.
 throwaway_start() {
-  "$programs/windlassd" --config "$work/windlass.toml" >"$work/windlassd.log" 2>&1 &
-  daemon=$!
-  until "$programs/windlass" status --socket "$socket" >/dev/null 2>&1; do
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/windlassd.log" >&2; daemon=; die "windlassd did not start; its words are above"; }
+  local directory=$1 started
+  "$programs/windlassd" --config "$directory/windlass.toml" >"$directory/windlassd.log" 2>&1 &
+  started=$!
+  daemons+=("$started")
+  until "$programs/windlass" status --socket "$directory/run/windlass.sock" >/dev/null 2>&1; do
+    kill -0 "$started" 2>/dev/null || { cat "$directory/windlassd.log" >&2; die "windlassd did not start; its words are above"; }
     sleep 0.05
   done
 }
@@ -90,15 +92,15 @@ throwaway_remove() {
   trap - EXIT
   trap '' INT TERM HUP
   set +e
-  if [[ -n $daemon ]]; then
-    kill "$daemon" 2>/dev/null
-    wait "$daemon"
+  if [[ ${#daemons[@]} -gt 0 ]]; then
+    kill "${daemons[@]}" 2>/dev/null
+    wait "${daemons[@]}"
   fi
   # All that this storage holds was made here.
   podman rm --all --force --time 0 >/dev/null 2>&1 || podman rm --all --force --time 0 >/dev/null
   if [[ $EUID -ne 0 ]]; then
     # Files of the containers belong to subordinate ids.
-    podman unshare sh -c 'umount "$1/overlay" 2>/dev/null; rm -rf "$@"' sh "$work/storage" "$work/containers"
+    podman unshare sh -c 'umount "$1/overlay" 2>/dev/null; rm -rf "$@"' sh "$work/storage" "$work/containers" "$work/state"
     [[ -s $work/xdg/libpod/tmp/pause.pid ]] && kill "$(cat "$work/xdg/libpod/tmp/pause.pid")"
   fi
   # podman mounts its storage onto itself; the last mount goes first.

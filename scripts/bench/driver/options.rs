@@ -17,11 +17,14 @@ pub enum Row {
     Prepare,
     /// The same with an image that no container was ever made of: what a user namespace of its own costs then.
     First,
+    /// What a job's start and end take where so many lanes are kept.
+    Lanes(u32),
 }
 
 impl Row {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 5] = [Self::Stage, Self::Job, Self::Log, Self::Prepare, Self::First];
+    pub const ALL: [Self; 7] =
+        [Self::Stage, Self::Job, Self::Log, Self::Prepare, Self::First, Self::Lanes(100), Self::Lanes(10_000)];
 
     /// Its name in options and reports.
     pub fn name(self) -> &'static str {
@@ -31,6 +34,8 @@ impl Row {
             Self::Log => "log",
             Self::Prepare => "prepare",
             Self::First => "first",
+            Self::Lanes(100) => "lanes100",
+            Self::Lanes(_) => "lanes10k",
         }
     }
 
@@ -38,7 +43,7 @@ impl Row {
     pub fn rounds(self, rounds: usize) -> usize {
         match self {
             Self::Stage => rounds * 5,
-            Self::Prepare => rounds * 2,
+            Self::Prepare | Self::Lanes(_) => rounds * 2,
             Self::Job | Self::Log | Self::First => rounds,
         }
     }
@@ -99,8 +104,7 @@ impl Options {
 }
 
 fn row(name: &str) -> Result<Row> {
-    Row::ALL
-        .into_iter()
-        .find(|row| row.name() == name)
-        .ok_or_else(|| format!("no row is called {name:?}; there are stage, job, log, prepare and first"))
+    Row::ALL.into_iter().find(|row| row.name() == name).ok_or_else(|| {
+        format!("no row is called {name:?}; there are stage, job, log, prepare, first, lanes100 and lanes10k")
+    })
 }

@@ -38,6 +38,7 @@ impl Figure {
             }
             // Rootless, podman copies the image's layers for the map.
             Row::First => ("none", true),
+            Row::Lanes(_) => ("ours <= 1.3 peer", self.ours.as_secs_f64() <= self.peer.as_secs_f64() * 1.3),
             Row::Prepare => ("ours <= 1.3 peer", self.ours.as_secs_f64() <= self.peer.as_secs_f64() * 1.3),
         }
     }

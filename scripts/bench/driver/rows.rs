@@ -33,6 +33,7 @@ pub fn measure(row: Row, options: &Options) -> Result<Figure> {
         Row::Log => log(options, count)?,
         Row::Prepare => repeat(count, || prepare(options))?,
         Row::First => repeat(count, || first(options))?,
+        Row::Lanes(_) => repeat(count, || lanes(options, row))?,
     };
     let each = |time: fn(&Round) -> Option<Duration>| {
         let times: Vec<_> = rounds.iter().filter_map(time).collect();
@@ -141,6 +142,20 @@ fn prepare_ours(options: &Options) -> Result<Duration> {
     attempt.cleanup()?;
     attempt.gone()?;
     Ok(ours)
+}
+
+/// A job's start and end with a daemon that keeps many lanes, against the same with one that keeps a single project's.
+fn lanes(options: &Options, row: Row) -> Result<Round> {
+    let many = Options { socket: options.work.join(row.name()).join("run/windlass.sock"), ..options.clone() };
+    let (ours, peer) = (start_and_end(&many)?, start_and_end(options)?);
+    Ok(Round { ours, peer, limit: None, gone: None })
+}
+
+/// Until stages can run, and from cleanup until nothing is left.
+fn start_and_end(options: &Options) -> Result<Duration> {
+    let mut attempt = Attempt::new(options, Side::Ours)?;
+    let start = attempt.config()? + attempt.prepare()?;
+    Ok(start + attempt.cleanup()? + attempt.gone()?)
 }
 
 /// As [`prepare`], each side with an image of its own that is new to this host.
