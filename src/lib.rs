@@ -2,6 +2,7 @@
 //!
 //! The programs in `src/bin` are short; what they do is here. ARCHITECTURE.md has the map.
 
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod executor;

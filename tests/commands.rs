@@ -138,3 +138,36 @@ fn a_second_daemon_on_the_same_directory_is_refused_and_the_first_goes_on() {
     assert!(!second.status.success() && text(&second).contains("another windlassd"), "{}", text(&second));
     host.status();
 }
+
+#[test]
+fn chain_scan_says_what_each_file_builds_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("Containerfile"), dir.path().join("Dockerfile"));
+    std::fs::write(&one, "ARG CI_REGISTRY\nFROM ${CI_REGISTRY}/base:1 AS b\nFROM ruby\nCOPY --from=b /x /x\n").unwrap();
+    std::fs::write(&two, "FROM $NONE\n").unwrap();
+    let windlass = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_windlass")).args(["chain", "scan"]).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    let (code, out, _) = windlass(&["--json", "--arg", "CI_REGISTRY=registry.example.com/g", one, two]);
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, lines.len()), (Some(0), 2));
+    assert_eq!(lines[0]["file"], one);
+    assert_eq!(
+        lines[0]["images"],
+        serde_json::json!(["docker.io/library/ruby:latest", "registry.example.com/g/base:1"])
+    );
+    assert_eq!(lines[0]["refs"][2]["kind"], "stage");
+    assert_eq!(
+        (&lines[1]["refs"][0]["kind"], &lines[1]["refs"][0]["unset"][0]),
+        (&"unresolved".into(), &"NONE".into())
+    );
+    // One that is not there does not keep the others from it.
+    let (code, out, error) = windlass(&["/nonexistent/Containerfile", two]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("not known here: NONE has no value; --arg gives it one"), "{out}");
+    assert!(error.contains("/nonexistent/Containerfile"), "{error}");
+}

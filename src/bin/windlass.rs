@@ -27,6 +27,7 @@ enum Command {
         file: PathBuf,
     },
     Cache(cli::cache::CacheArgs),
+    Chain(cli::chain::ChainArgs),
     Images(cli::cache::ImagesArgs),
     Import(cli::import::ImportArgs),
     Status(cli::status::StatusArgs),
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Check { file } => cli::check::run(&file, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Cache(arguments) => cli::cache::run(&arguments),
+        Command::Chain(arguments) => cli::chain::run(&arguments),
         Command::Images(arguments) => cli::cache::run_images(&arguments),
         Command::Import(arguments) => cli::import::run(&arguments),
         Command::Status(arguments) => cli::status::run(&arguments),

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod cache;
+pub mod chain;
 pub mod check;
 pub mod import;
 pub mod status;

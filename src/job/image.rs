@@ -40,6 +40,16 @@ impl ImageRef {
         parts(&self.normal).0
     }
 
+    /// The normal form with the tag, even where a digest says which image it is.
+    #[must_use]
+    pub fn tagged(&self) -> String {
+        let (_, tag, digest) = parts(&self.written);
+        match (tag, digest) {
+            (Some(tag), Some(digest)) => format!("{}:{tag}@{digest}", self.name()),
+            _ => self.normal.clone(),
+        }
+    }
+
     /// The same image of the same repository by this digest.
     #[must_use]
     pub fn by_digest(&self, digest: &str) -> String {
