@@ -3,3 +3,8 @@
 //! What is here knows nothing of sockets, clocks or databases.
 
 pub mod containerfile;
+pub mod discovery;
+pub mod facts;
+pub mod reconcile;
+#[cfg(test)]
+mod simulation;
