@@ -243,6 +243,8 @@ fn a_full_or_read_only_disk_is_named_and_fails_no_job_for_good() {
     assert_ne!(outcome.state, State::Success);
     outcome.expect_log("No space left on device").expect_log("nothing is left that may be removed");
     until("what is short is said", seconds(20), || host.log().contains("nothing is left that may be removed"));
+    let warnings = host.status()["daemon"]["warnings"].to_string();
+    assert!(warnings.contains("are free on") && warnings.contains("should be"), "{warnings}");
     for entry in fs::read_dir(disk.path()).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with("filler") {
             fs::remove_file(entry.path()).unwrap();

@@ -83,11 +83,10 @@ impl Executor {
             // What is in it now goes; what comes meanwhile is for the next time.
             let gone = self.lanes.in_trash();
             let emptied = self.podman.empty(&trash, self.shutdown.clone()).await;
+            // What can't be removed must not count as free any longer either.
+            self.lanes.emptied(gone);
             let again = match emptied {
-                Ok(()) => {
-                    self.lanes.emptied(gone);
-                    None
-                }
+                Ok(()) => None,
                 Err(_) if self.shutdown.is_cancelled() => return,
                 Err(error) => {
                     tracing::warn!("what is in {} can't be removed: {}", trash.display(), error.message);

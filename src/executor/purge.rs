@@ -206,6 +206,19 @@ impl Executor {
         short
     }
 
+    /// What an administrator should know of free space.
+    pub(super) fn space_warnings(&self) -> Vec<String> {
+        let line = |short: Short| {
+            format!(
+                "{} are free on {}, {} should be ([purge] in windlass.toml)",
+                short.free,
+                short.path.display(),
+                short.wanted
+            )
+        };
+        self.short_of().into_iter().map(line).collect()
+    }
+
     async fn listing(&self, images: bool) -> Listing {
         let (mut things, mut items) = (Vec::new(), Vec::new());
         let now = self.lanes.now();

@@ -43,7 +43,7 @@ impl Executor {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-                warnings: self.warnings(),
+                warnings: [self.warnings(), self.space_warnings()].concat(),
             },
             slots: slots.collect(),
             leases,
