@@ -89,8 +89,17 @@ fn the_job_log_ends_with_what_the_job_used() {
 
 #[test]
 fn in_the_hosts_network_what_the_host_uses_is_not_the_jobs() {
-    let host = Host::configured("[job]\nnetwork = 'host'");
-    let outcome = Runner::new(&host).play(&Job::new(&host.image(&Image::busybox())));
+    what_the_host_uses_is_not_the_jobs(&Host::configured("[job]\nnetwork = 'host'"));
+}
+
+#[test]
+fn without_a_cgroup_of_its_own_a_job_has_used_nothing_that_is_known() {
+    let Some(host) = Host::rootless("") else { return };
+    what_the_host_uses_is_not_the_jobs(&host);
+}
+
+fn what_the_host_uses_is_not_the_jobs(host: &Host) {
+    let outcome = Runner::new(host).play(&Job::new(&host.image(&Image::busybox())));
     outcome.expect(State::Success);
     let log = outcome.log();
     let used = log.lines().find(|line| line.starts_with("The job used ")).unwrap_or_default();

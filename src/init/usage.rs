@@ -10,6 +10,9 @@ use crate::protocol::init::Usage;
 /// Limits above this many bytes or processes mean "none" on cgroup v1.
 const UNLIMITED: u64 = 1 << 60;
 
+/// The cgroup namespace that a host begins with (`PROC_CGROUP_INIT_INO` of the kernel's linux/proc_ns.h).
+const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";
+
 /// A look at the counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Snapshot {
@@ -27,7 +30,12 @@ impl Snapshot {
     #[must_use]
     pub fn take() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let places = Places { own: read("/proc/self/cgroup"), mounts: read("/proc/self/mountinfo") };
+        let namespace = std::fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
+        let places = Places {
+            own: read("/proc/self/cgroup"),
+            mounts: read("/proc/self/mountinfo"),
+            of_host: namespace.as_os_str() == INITIAL_NAMESPACE,
+        };
         match places.find(None) {
             // On a hybrid host the hierarchy of version 2 is there too, but has no controller.
             Some(directory) if places.find(Some("memory")).is_none() => Self::version_2(&directory),
@@ -83,6 +91,8 @@ struct Places {
     own: String,
     /// /proc/self/mountinfo
     mounts: String,
+    /// Whether paths of cgroups are the host's.
+    of_host: bool,
 }
 
 impl Places {
@@ -93,6 +103,10 @@ impl Places {
             let is_it = controller.map_or(controllers.is_empty(), |name| controllers.split(',').any(|it| it == name));
             is_it.then_some(path)
         })?;
+        // A rootless container on version 1 has no cgroup of its own, and what is in the host's is everybody's.
+        if own == "/" && self.of_host {
+            return None;
+        }
         self.mounts.lines().find_map(|line| {
             let (left, right) = line.split_once(" - ")?;
             let (mut left, mut right) = (left.split(' ').skip(3), right.split(' '));
@@ -207,7 +221,7 @@ mod tests {
 
     #[test]
     fn only_its_own_cgroup_counts_however_it_is_seen() {
-        let places = |own: &str, mounts: &str| Places { own: own.into(), mounts: mounts.into() };
+        let places = |own: &str, mounts: &str| Places { own: own.into(), mounts: mounts.into(), of_host: false };
         let memory = |own: &str, mounts: &str| places(own, mounts).find(Some("memory"));
         let mount = |root: &str| format!("1 2 0:32 {root} /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
         assert_eq!(memory("4:memory:/pod/x\n", &mount("/pod/x")), Some("/sys/fs/cgroup/memory/".into()));
@@ -217,5 +231,8 @@ mod tests {
         assert_eq!(memory("4:cpu,cpuacct:/\n", &mount("/")), None);
         let two = "1 2 0:38 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
         assert_eq!(places("0::/\n", two).find(None), Some("/sys/fs/cgroup/".into()));
+        assert_eq!(Places { of_host: true, ..places("0::/\n", two) }.find(None), None);
+        let below = Places { of_host: true, ..places("0::/pod/x\n", two) };
+        assert_eq!(below.find(None), Some("/sys/fs/cgroup/pod/x".into()));
     }
 }

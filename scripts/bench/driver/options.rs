@@ -17,14 +17,24 @@ pub enum Row {
     Prepare,
     /// The same with an image that no container was ever made of: what a user namespace of its own costs then.
     First,
+    /// A pass over a large chain.
+    Reconcile,
     /// What a job's start and end take where so many lanes are kept.
     Lanes(u32),
 }
 
 impl Row {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 7] =
-        [Self::Stage, Self::Job, Self::Log, Self::Prepare, Self::First, Self::Lanes(100), Self::Lanes(10_000)];
+    pub const ALL: [Self; 8] = [
+        Self::Stage,
+        Self::Job,
+        Self::Log,
+        Self::Prepare,
+        Self::First,
+        Self::Lanes(100),
+        Self::Lanes(10_000),
+        Self::Reconcile,
+    ];
 
     /// Its name in options and reports.
     pub fn name(self) -> &'static str {
@@ -34,6 +44,7 @@ impl Row {
             Self::Log => "log",
             Self::Prepare => "prepare",
             Self::First => "first",
+            Self::Reconcile => "reconcile",
             Self::Lanes(100) => "lanes100",
             Self::Lanes(_) => "lanes10k",
         }
@@ -42,7 +53,7 @@ impl Row {
     /// How often it is measured when `rounds` were asked for: milliseconds scatter more than seconds.
     pub fn rounds(self, rounds: usize) -> usize {
         match self {
-            Self::Stage => rounds * 5,
+            Self::Stage | Self::Reconcile => rounds * 5,
             Self::Prepare | Self::Lanes(_) => rounds * 2,
             Self::Job | Self::Log | Self::First => rounds,
         }
@@ -105,6 +116,8 @@ impl Options {
 
 fn row(name: &str) -> Result<Row> {
     Row::ALL.into_iter().find(|row| row.name() == name).ok_or_else(|| {
-        format!("no row is called {name:?}; there are stage, job, log, prepare, first, lanes100 and lanes10k")
+        format!(
+            "no row is called {name:?}; there are stage, job, log, prepare, first, lanes100, lanes10k and reconcile"
+        )
     })
 }

@@ -13,8 +13,8 @@ pub struct Figure {
     pub row: Row,
     /// Windlass.
     pub ours: Duration,
-    /// Its peer.
-    pub peer: Duration,
+    /// Its peer, where there is one.
+    pub peer: Option<Duration>,
     /// What the machine itself allows.
     pub limit: Option<Duration>,
     /// Job: until its container was gone as well.
@@ -22,13 +22,13 @@ pub struct Figure {
 }
 
 impl Figure {
-    fn ratio(&self) -> f64 {
-        self.peer.as_secs_f64() / self.ours.as_secs_f64()
+    fn ratio(&self) -> Option<f64> {
+        Some(self.peer?.as_secs_f64() / self.ours.as_secs_f64())
     }
 
     /// The goal in words, and whether it is met.
     fn goal(&self) -> (&'static str, bool) {
-        let ratio = self.ratio();
+        let ratio = self.ratio().unwrap_or_default();
         match self.row {
             Row::Stage => ("at least 20", ratio >= 20.0),
             Row::Job => ("at least 3", ratio >= 3.0),
@@ -38,8 +38,8 @@ impl Figure {
             }
             // Rootless, podman copies the image's layers for the map.
             Row::First => ("none", true),
-            Row::Lanes(_) => ("ours <= 1.3 peer", self.ours.as_secs_f64() <= self.peer.as_secs_f64() * 1.3),
-            Row::Prepare => ("ours <= 1.3 peer", self.ours.as_secs_f64() <= self.peer.as_secs_f64() * 1.3),
+            Row::Prepare | Row::Lanes(_) => ("ours <= 1.3 peer", ratio >= 1.0 / 1.3),
+            Row::Reconcile => ("below 50 ms", self.ours < Duration::from_millis(50)),
         }
     }
 }
@@ -60,10 +60,11 @@ pub fn json(figure: &Figure) -> String {
     let mut object = json!({
         "row": figure.row.name(),
         "ours": round(figure.ours.as_secs_f64()),
-        "peer": round(figure.peer.as_secs_f64()),
         "unit": "s",
-        "ratio": round(figure.ratio()),
     });
+    if let (Some(peer), Some(ratio)) = (figure.peer, figure.ratio()) {
+        (object["peer"], object["ratio"]) = (json!(round(peer.as_secs_f64())), json!(round(ratio)));
+    }
     if let Some(limit) = figure.limit {
         object["limit"] = json!(round(limit.as_secs_f64()));
     }
@@ -73,25 +74,23 @@ pub fn json(figure: &Figure) -> String {
 /// The table, with line ends.
 pub fn table(figures: &[Figure]) -> String {
     let mut lines = vec![format!(
-        "{:<8} {:>10} {:>10} {:>10} {:>10}  {:<30} {}",
+        "{:<9} {:>10} {:>10} {:>10} {:>10}  {:<30} {}",
         "row", "ours", "peer", "limit", "peer/ours", "goal", "met"
     )];
     for figure in figures {
         let (goal, met) = figure.goal();
-        let limit = figure.limit.map_or_else(|| "-".to_owned(), time);
-        let (ours, peer, ratio) = (time(figure.ours), time(figure.peer), figure.ratio());
+        let or_none = |given: Option<Duration>| given.map_or_else(|| "-".to_owned(), time);
+        let (ours, peer, limit) = (time(figure.ours), or_none(figure.peer), or_none(figure.limit));
+        let ratio = figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let met = if met { "yes" } else { "no" };
-        lines.push(format!(
-            "{:<8} {ours:>10} {peer:>10} {limit:>10} {ratio:>10.2}  {goal:<30} {met}",
-            figure.row.name()
-        ));
+        lines.push(format!("{:<9} {ours:>10} {peer:>10} {limit:>10} {ratio:>10}  {goal:<30} {met}", figure.row.name()));
     }
     for figure in figures {
-        if let Some(gone) = figure.gone {
+        if let (Some(gone), Some(peer)) = (figure.gone, figure.peer) {
             lines.push(format!(
                 "job: cleanup returns before the container is removed; until it was gone: {} (peer/ours {:.2})",
                 time(gone),
-                figure.peer.as_secs_f64() / gone.as_secs_f64()
+                peer.as_secs_f64() / gone.as_secs_f64()
             ));
         }
     }

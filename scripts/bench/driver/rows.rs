@@ -1,7 +1,10 @@
 //! What each row measures. Ours and the peer alternate, so that whatever else the host does burdens both.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use windlass::chain::facts::{Facts, Pipeline, Status, Success, Upstream};
+use windlass::chain::reconcile::{Limits, decide};
 
 use super::Result;
 use super::attempt::{Attempt, STAGES, Side};
@@ -19,7 +22,7 @@ const LOG_BYTES: u64 = 1 << 30;
 #[derive(Debug)]
 struct Round {
     ours: Duration,
-    peer: Duration,
+    peer: Option<Duration>,
     limit: Option<Duration>,
     gone: Option<Duration>,
 }
@@ -33,6 +36,10 @@ pub fn measure(row: Row, options: &Options) -> Result<Figure> {
         Row::Log => log(options, count)?,
         Row::Prepare => repeat(count, || prepare(options))?,
         Row::First => repeat(count, || first(options))?,
+        Row::Reconcile => {
+            let facts = large_chain();
+            repeat(count, || Ok(reconcile(&facts)))?
+        }
         Row::Lanes(_) => repeat(count, || lanes(options, row))?,
     };
     let each = |time: fn(&Round) -> Option<Duration>| {
@@ -42,7 +49,7 @@ pub fn measure(row: Row, options: &Options) -> Result<Figure> {
     Ok(Figure {
         row,
         ours: each(|round| Some(round.ours)).unwrap_or_default(),
-        peer: each(|round| Some(round.peer)).unwrap_or_default(),
+        peer: each(|round| round.peer),
         limit: each(|round| round.limit),
         gone: each(|round| round.gone),
     })
@@ -94,7 +101,7 @@ fn in_containers(
     let rounds = repeat(count, || {
         Ok(Round {
             ours: timed(attempt.run("build_script", script))?,
-            peer: timed(container.exec(&file))?,
+            peer: Some(timed(container.exec(&file))?),
             limit: limit.map(|limit| limit()).transpose()?,
             gone: None,
         })
@@ -112,7 +119,7 @@ fn in_containers(
 fn job(options: &Options) -> Result<Round> {
     let (ours, gone) = whole_job(options, Side::Ours)?;
     let (peer, _) = whole_job(options, Side::Peer)?;
-    Ok(Round { ours, peer, limit: None, gone: Some(gone) })
+    Ok(Round { ours, peer: Some(peer), limit: None, gone: Some(gone) })
 }
 
 /// Returns the time until cleanup had returned, and until nothing was left.
@@ -132,7 +139,7 @@ fn prepare(options: &Options) -> Result<Round> {
     let container = Container::new(&options.image)?;
     let peer = container.made_in;
     container.remove()?;
-    Ok(Round { ours, peer, limit: None, gone: None })
+    Ok(Round { ours, peer: Some(peer), limit: None, gone: None })
 }
 
 fn prepare_ours(options: &Options) -> Result<Duration> {
@@ -144,11 +151,36 @@ fn prepare_ours(options: &Options) -> Result<Duration> {
     Ok(ours)
 }
 
+/// 10,000 projects, each on up to three others; the one below all has just succeeded.
+fn large_chain() -> Facts {
+    let mut facts = Facts::default();
+    let success = |id: i64, at| (Pipeline { id, status: Status::Success, created_at: at }, Success { id, at: at + 1 });
+    for project in 0..10_000 {
+        let (pipeline, success) = success(project + 1, 10);
+        facts.observe(project, Some(pipeline), Some(success));
+    }
+    for project in 1..10_000 {
+        let upstreams = [project / 2, project * 7 % project, project - 1];
+        facts.set_edges(project, upstreams.map(|upstream| (Upstream::Project(upstream), false)));
+    }
+    let (pipeline, success) = success(20_000, 30);
+    facts.observe(0, Some(pipeline), Some(success));
+    facts
+}
+
+fn reconcile(facts: &Facts) -> Round {
+    let since = Instant::now();
+    let plan = decide(facts, &Limits { now: 1000, max_running: 1000, settle: 0, quiet: false });
+    let ours = since.elapsed();
+    assert!(!plan.triggers.is_empty(), "the project below all has succeeded");
+    Round { ours, peer: None, limit: None, gone: None }
+}
+
 /// A job's start and end with a daemon that keeps many lanes, against the same with one that keeps a single project's.
 fn lanes(options: &Options, row: Row) -> Result<Round> {
     let many = Options { socket: options.work.join(row.name()).join("run/windlass.sock"), ..options.clone() };
     let (ours, peer) = (start_and_end(&many)?, start_and_end(options)?);
-    Ok(Round { ours, peer, limit: None, gone: None })
+    Ok(Round { ours, peer: Some(peer), limit: None, gone: None })
 }
 
 /// Until stages can run, and from cleanup until nothing is left.
@@ -162,10 +194,9 @@ fn start_and_end(options: &Options) -> Result<Duration> {
 fn first(options: &Options) -> Result<Round> {
     let (ours, peer) = (FreshImage::new(&options.work)?, FreshImage::new(&options.work)?);
     let with = |image: &FreshImage| Options { image: image.name.clone(), ..options.clone() };
-    let mut round =
-        prepare_ours(&with(&ours)).map(|ours| Round { ours, peer: Duration::ZERO, limit: None, gone: None })?;
+    let mut round = prepare_ours(&with(&ours)).map(|ours| Round { ours, peer: None, limit: None, gone: None })?;
     let container = Container::new(&peer.name)?;
-    round.peer = container.made_in;
+    round.peer = Some(container.made_in);
     container.remove()?;
     ours.remove()?;
     peer.remove()?;
