@@ -61,7 +61,7 @@ fn builds_belong_to_the_job_alone() {
     let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox())));
     attempt.make_ready();
     let about = host.dir().join("state/work").join(&attempt.lease()[..12]).metadata().unwrap();
-    assert!(about.uid() >= 1_000_000_000 && about.mode() & 0o777 == 0o700, "{:o} of {}", about.mode(), about.uid());
+    assert!(about.gid() >= 1_000_000_000 && about.mode() & 0o777 == 0o710, "{:o} of {}", about.mode(), about.gid());
     attempt.finish();
 }
 

@@ -374,6 +374,22 @@ fn what_is_not_ours_stays_where_it_is() {
     host.start_daemon();
     assert!(foreign.iter().all(|directory| lanes.join(directory).join("file").exists()));
     assert!(host.log().contains("is no lane of ours and is left alone"), "{}", host.log());
+    // Jobs keep out of its way.
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let first = finder(&image);
+    runner.play(&first).expect(State::Success).expect_log("Build directory 1 is new");
+    assert!(lanes.join(foreign[1]).join("file").exists());
+    fs::create_dir_all(home(&host, 7).with_file_name("8-unprotected").join("cache")).unwrap();
+    let outcome = runner.play(&finder(&image).project(8, "other/project"));
+    found(&outcome, None, None);
+    outcome.expect_log("Nothing is kept of this job");
+    // A record that the host's power took with it makes no lane of ours a foreign one.
+    host.end_daemon(Signal::SIGTERM);
+    fs::write(home(&host, 7).join("builds-1/lane.json"), "").unwrap();
+    host.start_daemon();
+    let outcome = runner.play(&finder(&image));
+    outcome.expect(State::Success).expect_log(&format!("builds: none, cache: {}.", first.id));
     until("what was in the making is gone", seconds(20), || {
         !lanes.join("gitlab.example.com/9-unprotected/.new-builds-0-1").exists() && is_empty(&lanes.join(".trash"))
     });

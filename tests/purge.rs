@@ -105,6 +105,28 @@ fn an_administrator_sees_what_is_kept_and_removes_what_is_chosen() {
 }
 
 #[test]
+fn a_project_of_several_instances_has_to_be_named_with_its_own() {
+    let host = Host::start();
+    host.end_daemon(Signal::SIGTERM);
+    lanes::make(&host, 7, "cache", DAY, 1 << 20);
+    let other = lanes::directory(&host).join("other.example.com/7-unprotected");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").args([&home(&host, 7), &other]).status().unwrap();
+    assert!(copied.success());
+    let mut about: Value = serde_json::from_slice(&fs::read(other.join("home.json")).unwrap()).unwrap();
+    about["instance"] = "other.example.com".into();
+    fs::write(other.join("home.json"), about.to_string()).unwrap();
+    host.start_daemon();
+    let socket = host.socket().display().to_string();
+    let refused = host.windlass(&["cache", "purge", "--project", "7", "--socket", &socket]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("gitlab.example.com/7 or other.example.com/7"), "{said}");
+    let removed = host.json(&["cache", "purge", "--project", "other.example.com/made/by-hand-7"]);
+    assert_eq!(names(&removed), ["other.example.com/7-unprotected/cache"]);
+    assert!(home(&host, 7).exists());
+}
+
+#[test]
 fn only_administrators_may_remove() {
     let account = match Account::rootless() {
         Ok(account @ Account::Other(_)) => account,

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
 use super::ask::{SOCKET, ask, columns, rough, unexpected};
-use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow};
+use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow, is_project};
 use crate::protocol::daemon::{Reply, Request};
 
 /// How long the daemon may take to look.
@@ -53,7 +53,7 @@ struct PurgeArgs {
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
-    /// All that this project keeps; its path or its id
+    /// All that this project keeps; its path or its id, behind the host of its GitLab and a slash where there are several
     #[arg(long, value_name = "PROJECT")]
     project: Option<String>,
     /// What no job has used for this long, such as 7d or 12h
@@ -113,12 +113,19 @@ pub fn run(arguments: &CacheArgs) -> Result<u8> {
 /// A project that keeps nothing is most likely a mistake in its name.
 fn known(socket: &std::path::Path, project: &str) -> Result<()> {
     let Reply::Lanes { lanes } = ask(socket, &Request::CacheList, LIMIT)? else { return Err(unexpected()) };
-    let is_it =
-        |lane: &LaneRow| lane.project_path.eq_ignore_ascii_case(project) || lane.project_id.to_string() == project;
-    if lanes.iter().any(is_it) {
-        return Ok(());
+    let fitting = lanes
+        .iter()
+        .filter(|lane| is_project(project, &lane.instance, lane.project_id, &lane.project_path))
+        .map(|lane| lane.instance.as_str());
+    let instances: std::collections::BTreeSet<&str> = fitting.collect();
+    match instances.len() {
+        0 => Err(anyhow!("nothing is kept here for a project {project:?}; `windlass cache list` shows the projects")),
+        1 => Ok(()),
+        _ => {
+            let names: Vec<String> = instances.iter().map(|instance| format!("{instance}/{project}")).collect();
+            Err(anyhow!("several GitLab instances have a project {project}; say which: {}", names.join(" or ")))
+        }
     }
-    Err(anyhow!("nothing is kept here for a project {project:?}; `windlass cache list` shows the projects"))
 }
 
 /// Runs `windlass images`.

@@ -61,6 +61,7 @@ impl Executor {
             // Nothing is kept of this job.
             None => Place::Lease,
             Some(_) if place == Place::Lease => place,
+            Some(id) if self.lanes.is_foreign(&id) => Place::Lease,
             Some(id) => {
                 // Two jobs that look at once do not both find it free.
                 let _one = self.placing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,8 @@ use crate::job::ImageRef;
 
 /// How long the helper's programs may take to say their versions.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
+/// What images of archives are called.
+pub const REPOSITORY: &str = "localhost/windlass/helper";
 /// The variable in which gitlab-runner says its version.
 const VARIABLE: &str = "CI_RUNNER_VERSION";
 
@@ -115,7 +117,7 @@ impl Executor {
         })?;
         // A package that is upgraded brings another file under the same name.
         let tag = format!("{:x}-{:x}-{:x}", about.size(), about.mtime(), about.mtime_nsec());
-        let reference = ImageRef::try_from(format!("localhost/windlass/helper:{tag}")).map_err(Failure::system)?;
+        let reference = ImageRef::try_from(format!("{REPOSITORY}:{tag}")).map_err(Failure::system)?;
         // Two jobs that come first load it one after the other.
         let _turn = self.loading.lock().await;
         let podman = |error: crate::podman::PodmanError| {
@@ -125,7 +127,12 @@ impl Executor {
             log.line(format!("Loading the helper image from {}", path.display()));
             self.podman.load_archive(path, reference.as_str()).await.map_err(podman)?;
             if let Some(image) = self.podman.image(&reference).await.map_err(podman)? {
-                self.image_uses.note(&image.id, reference.as_str(), Origin::Loaded, self.lanes.now());
+                // An archive gives names of its own.
+                let listed = self.podman.images().await.map_err(podman)?;
+                let names = listed.into_iter().filter(|listed| listed.id == image.id).flat_map(|listed| listed.names);
+                for name in names {
+                    self.image_uses.note(&image.id, &name, Origin::Brought, self.lanes.now());
+                }
             }
         }
         Ok(reference)

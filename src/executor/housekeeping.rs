@@ -1,6 +1,6 @@
 //! Slow work on lanes that nobody waits for: their sizes, and what is in the trash. One tree at a time, at idle priority.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Housekeeping {
     /// Something has changed that the purge should look at.
     pub purge: Notify,
     /// What waits to be measured.
-    measuring: Mutex<BTreeSet<LaneId>>,
+    measuring: Mutex<BTreeMap<LaneId, Option<Worker>>>,
     turn: Semaphore,
 }
 
@@ -35,22 +35,23 @@ impl Executor {
     /// Measures a lane that a job has left. A job that takes it meanwhile is not hindered.
     pub(super) fn measure_soon(self: &Arc<Self>, id: LaneId, worker: Option<Worker>) {
         let measuring = &self.housekeeping.measuring;
-        if !measuring.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+        // Whoever worked on it last counts.
+        if measuring.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), worker).is_some() {
             return;
         }
         let executor = Arc::clone(self);
         self.tasks.spawn(async move {
-            executor.measure(&id, worker).await;
+            executor.measure(&id).await;
             executor.housekeeping.purge.notify_one();
         });
     }
 
-    async fn measure(&self, id: &LaneId, worker: Option<Worker>) {
+    async fn measure(&self, id: &LaneId) {
         let _turn = tokio::select! {
             () = self.shutdown.cancelled() => return,
             turn = self.housekeeping.turn.acquire() => turn,
         };
-        self.housekeeping.measuring.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let worker = self.housekeeping.measuring.lock().unwrap_or_else(PoisonError::into_inner).remove(id).flatten();
         let Some(record) = self.lanes.record(id) else { return };
         // In a cache jobs of several users store archives, which each of the others has to be able to replace.
         let open = id.part == Part::Cache;

@@ -34,14 +34,14 @@ pub struct ImageUse {
     pub last_use: u64,
     /// The names under which Windlass pulled it; empty where somebody else did.
     pulled: BTreeSet<String>,
-    /// Whether Windlass made it of an archive, which gives names of its own.
-    loaded: bool,
 }
 
 impl ImageUse {
     /// Whether it is Windlass's own: it came by Windlass, and nobody has given it another name.
     fn owns(&self, names: &[String]) -> bool {
-        self.loaded || (!self.pulled.is_empty() && names.iter().all(|name| self.pulled.contains(name)))
+        // Names by digest come with each look at whether a project may have it.
+        let mut tags = names.iter().filter(|name| !name.contains('@'));
+        !self.pulled.is_empty() && tags.all(|name| self.pulled.contains(name))
     }
 }
 
@@ -50,10 +50,8 @@ impl ImageUse {
 pub enum Origin {
     /// It was there.
     There,
-    /// Windlass pulled it.
-    Pulled,
-    /// Windlass made it of an archive.
-    Loaded,
+    /// Windlass pulled it, or made it of an archive.
+    Brought,
 }
 
 impl ImageUses {
@@ -75,12 +73,10 @@ impl ImageUses {
         let mut image = known.clone().unwrap_or_default();
         match origin {
             Origin::There => {}
-            Origin::Pulled => drop(image.pulled.insert(name.to_owned())),
-            Origin::Loaded => image.loaded = true,
+            Origin::Brought => drop(image.pulled.insert(name.to_owned())),
         }
-        let written = known.is_some_and(|known| {
-            known.pulled == image.pulled && known.loaded == image.loaded && now.abs_diff(known.last_use) < RECORD_EVERY
-        });
+        let written =
+            known.is_some_and(|known| known.pulled == image.pulled && now.abs_diff(known.last_use) < RECORD_EVERY);
         if !written {
             image.last_use = now;
             table.images.insert(id.to_owned(), image);
@@ -93,11 +89,11 @@ impl ImageUses {
         self.table().images.get(id).cloned()
     }
 
-    /// Forgets images that are not there any more.
-    pub fn retain(&self, there: &[ListedImage]) {
+    /// Forgets images that are not there any more. `since`: when they were listed; what was used after that may have come after it.
+    pub fn retain(&self, there: &[ListedImage], since: u64) {
         let mut table = self.table();
         let before = table.images.len();
-        table.images.retain(|id, _| there.iter().any(|image| image.id == *id));
+        table.images.retain(|id, image| image.last_use >= since || there.iter().any(|there| there.id == *id));
         if table.images.len() != before {
             self.write(&table);
         }
@@ -236,11 +232,17 @@ mod tests {
         uses.note("a", "r/x:1", Origin::There, 5);
         let known = |uses: &ImageUses| uses.get("a");
         assert_eq!(stays(&image(&["r/x:1"], 0), known(&uses).as_ref(), false, false), Some(Stays::Foreign));
-        uses.note("a", "r/x:1", Origin::Pulled, 6);
+        uses.note("a", "r/x:1", Origin::Brought, 6);
         let known = known(&ImageUses::load(directory.path()));
         assert_eq!(known.as_ref().map(|known| known.last_use), Some(6));
         assert_eq!(stays(&image(&["r/x:1"], 0), known.as_ref(), false, false), None);
         assert_eq!(stays(&image(&[], 0), known.as_ref(), false, false), None, "its tag moved on");
+        let by_digest = image(&["r/x:1", "r/x@sha256:0"], 0);
+        assert_eq!(stays(&by_digest, known.as_ref(), false, false), None);
+        uses.retain(&[], 6);
+        assert!(uses.get("a").is_some(), "used since it was listed");
+        uses.retain(&[], 7);
+        assert!(uses.get("a").is_none());
         assert_eq!(stays(&image(&["r/x:1", "mine:1"], 0), known.as_ref(), false, false), Some(Stays::Foreign));
         assert_eq!(stays(&image(&["r/x:1"], 1), known.as_ref(), false, false), Some(Stays::InUse));
         assert_eq!(stays(&image(&["r/x:1"], 0), known.as_ref(), true, false), Some(Stays::Pinned));

@@ -245,6 +245,7 @@ impl Executor {
         let pull = Pull { image: reference.as_str().to_owned(), platform: wanted.platform.clone() };
         let anonymous = !auth.covers(reference);
         let options = PullOptions { anonymous, ..self.pull_options(auth, record, unless_present) };
+        let before = self.lookup(reference).await?;
         let since = Instant::now();
         let (mut tries, mut pause) = (1, FIRST_PAUSE);
         log.line(format!("Pulling image {reference}"));
@@ -270,7 +271,9 @@ impl Executor {
             .lookup(reference)
             .await?
             .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
-        let origin = if matches!(pulled, Pulled::Already) { Origin::There } else { Origin::Pulled };
+        // One that was there under this name came by somebody else, or is on record already.
+        let was_there = before.is_some_and(|before| before.id == image.id);
+        let origin = if was_there || matches!(pulled, Pulled::Already) { Origin::There } else { Origin::Brought };
         self.image_uses.note(&image.id, reference.as_str(), origin, self.lanes.now());
         match pulled {
             Pulled::ByThis => self.proofs.note(proof(&image, auth, reference, &Key::from(&record.job))),

@@ -33,8 +33,12 @@ enum Choice {
 }
 
 /// Chooses the lowest number that is free and there; else one whose holder ends; else a new one. `builds`: the numbers there are,
-/// and who holds each.
-fn choose(builds: &[(u32, Option<String>)], is_ending: impl Fn(&str) -> bool) -> Choice {
+/// and who holds each; what is in the place of a foreign one is none of ours.
+fn choose(
+    builds: &[(u32, Option<String>)],
+    is_ending: impl Fn(&str) -> bool,
+    is_foreign: impl Fn(u32) -> bool,
+) -> Choice {
     if let Some((number, _)) = builds.iter().find(|(_, holder)| holder.is_none()) {
         return Choice::Take(*number);
     }
@@ -42,7 +46,7 @@ fn choose(builds: &[(u32, Option<String>)], is_ending: impl Fn(&str) -> bool) ->
         return Choice::Wait(holder.clone());
     }
     let taken = |number: u32| builds.iter().any(|(other, _)| *other == number);
-    Choice::Take((0..).find(|number| !taken(*number)).unwrap_or(u32::MAX))
+    Choice::Take((0..).find(|number| !taken(*number) && !is_foreign(*number)).unwrap_or(u32::MAX))
 }
 
 /// Where gitlab-runner puts the project, in the build directory; `RUNNER_TEMP_PROJECT_DIR` is that with `.tmp` behind, and set
@@ -50,7 +54,7 @@ fn choose(builds: &[(u32, Option<String>)], is_ending: impl Fn(&str) -> bool) ->
 fn project_directory(inputs: &Inputs) -> Option<PathBuf> {
     let temporary = inputs.variable("RUNNER_TEMP_PROJECT_DIR")?;
     let project = Path::new(temporary.strip_suffix(".tmp")?).strip_prefix(BUILDS_DIR).ok()?;
-    (!project.as_os_str().is_empty()).then(|| project.to_owned())
+    Some(project.to_owned())
 }
 
 /// What came of an attempt to take lanes.
@@ -69,10 +73,6 @@ impl Executor {
     /// Takes lanes for a lease and writes that into its record, unless nothing is to be kept.
     pub(super) async fn take_lane(&self, lease: &Lease, inputs: &Inputs, map: UserMap, log: &JobLog) -> Result<()> {
         let record = lease.record();
-        // A second attempt has what the first took.
-        if record.lane.is_some() {
-            return Ok(());
-        }
         let pipeline = match self.settings.lanes.scope {
             LaneScope::None => return Ok(()),
             LaneScope::Project => None,
@@ -97,12 +97,16 @@ impl Executor {
                 UserMap::Host => "host".to_owned(),
             },
         };
+        // A second attempt has what the first took, and makes what that did not come to.
+        if record.lane.is_some() {
+            return self.make_home(&home, map).await;
+        }
         let until = Instant::now() + ENDING_WAIT;
         let builds = loop {
-            match self.try_take(lease, &home, Instant::now() < until)? {
+            match self.try_take(lease, &home, map, Instant::now() < until)? {
                 Taking::Taken(number) => break number,
                 Taking::Refused => {
-                    log.line("Nothing is kept of this job: other jobs of its project still use files of other ids");
+                    log.line("Nothing is kept of this job: other jobs of its project still use files of other ids, or something else is in the place of its lanes");
                     return Ok(());
                 }
                 Taking::Again => {}
@@ -130,7 +134,7 @@ impl Executor {
     }
 
     /// Takes the lanes of a home, if they are to be had now.
-    fn try_take(&self, lease: &Lease, home: &Home, may_wait: bool) -> Result<Taking> {
+    fn try_take(&self, lease: &Lease, home: &Home, map: UserMap, may_wait: bool) -> Result<Taking> {
         // Two jobs that look at once do not find the same.
         let _one = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = home.directory();
@@ -143,8 +147,27 @@ impl Executor {
                 self.discard(&lane.id, "its files have other ids than its project's jobs now")?;
             }
         }
+        // Files of whoever had these ids before, if a crash came between that and their removal.
+        for other in self
+            .lanes
+            .others_with_ids(&home.ids, &home.key())
+            .into_iter()
+            .filter(|_| map != UserMap::NoMap && map != UserMap::Host)
+        {
+            for lane in self.lanes.list().into_iter().filter(|lane| lane.id.home == other) {
+                self.discard(&lane.id, "its ids are another project's now")?;
+            }
+        }
+        let foreign = |part: Part| self.lanes.is_foreign(&LaneId { home: path.clone(), part });
+        if foreign(Part::Cache) {
+            return Ok(Taking::Refused);
+        }
         let ending = |holder: &str| self.by_short_id(holder).filter(|lease| may_wait && lease.ended.is_cancelled());
-        let number = match choose(&self.lanes.builds(&path), |holder| ending(holder).is_some()) {
+        let number = match choose(
+            &self.lanes.builds(&path),
+            |holder| ending(holder).is_some(),
+            |number| foreign(Part::Builds(number)),
+        ) {
             Choice::Take(number) => number,
             Choice::Wait(holder) => match ending(&holder) {
                 Some(other) => return Ok(Taking::Ending(other)),
@@ -241,7 +264,15 @@ impl Executor {
             return Ok(());
         }
         let since = Instant::now();
-        self.podman.files(Request::Own { path: self.lanes.files(&id), owner: ids, open }).await?;
+        if let Err(error) = self.podman.own(&self.lanes.files(&id), ids, open).await {
+            // The next attempt, or the next job, gets a new one.
+            lease.update(|record| {
+                if let Some(lane) = &mut record.lane {
+                    lane.failures = FAILURES_MAX;
+                }
+            })?;
+            return Err(error.into());
+        }
         let who = if open { "the helper".to_owned() } else { format!("user {word}") };
         log.line(format!("What is in build directory {} was given to {who} in {:.1?}", lane.builds, since.elapsed()));
         Ok(())
@@ -331,11 +362,12 @@ mod tests {
     #[test]
     fn the_lowest_directory_that_is_there_is_taken() {
         let held = |number: u32, by: &str| (number, Some(by.to_owned()));
-        assert_eq!(choose(&[], |_| false), Choice::Take(0));
-        assert_eq!(choose(&[(0, None), (1, None)], |_| false), Choice::Take(0));
-        assert_eq!(choose(&[held(0, "a"), (1, None)], |_| true), Choice::Take(1));
-        assert_eq!(choose(&[held(0, "a"), held(1, "b")], |holder| holder == "b"), Choice::Wait("b".into()));
-        assert_eq!(choose(&[held(0, "a"), held(2, "b")], |_| false), Choice::Take(1));
+        assert_eq!(choose(&[], |_| false, |_| false), Choice::Take(0));
+        assert_eq!(choose(&[(0, None), (1, None)], |_| false, |_| false), Choice::Take(0));
+        assert_eq!(choose(&[held(0, "a"), (1, None)], |_| true, |_| false), Choice::Take(1));
+        assert_eq!(choose(&[held(0, "a"), held(1, "b")], |holder| holder == "b", |_| false), Choice::Wait("b".into()));
+        assert_eq!(choose(&[held(0, "a"), held(2, "b")], |_| false, |_| false), Choice::Take(1));
+        assert_eq!(choose(&[held(0, "a"), held(2, "b")], |_| false, |number| number == 1), Choice::Take(3));
     }
 
     #[test]
@@ -346,7 +378,8 @@ mod tests {
             project_directory(&inputs)
         };
         assert_eq!(found("/builds/group/project.tmp"), Some("group/project".into()));
-        for value in ["", ".tmp", "/builds.tmp", "/buildsx/p.tmp", "/builds/p", "/etc/p.tmp"] {
+        assert_eq!(found("/builds.tmp"), Some("".into()), "GIT_CLONE_PATH may be the build directory itself");
+        for value in ["", ".tmp", "/buildsx/p.tmp", "/builds/p", "/etc/p.tmp"] {
             assert_eq!(found(value), None, "{value}");
         }
     }

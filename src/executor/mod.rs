@@ -247,6 +247,10 @@ impl Executor {
 fn make_directory(path: &std::path::Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
+    // A disk that takes no changes is no reason not to start where nothing has to be changed.
+    if std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o7777 == mode) {
+        return Ok(());
+    }
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
         .with_context(|| format!("set the mode of {}", path.display()))
 }

@@ -12,7 +12,7 @@ use super::image_use::Reserved;
 use super::plan::{self, Plan};
 use super::record::{Container, Record, Role, State};
 use super::services::{self, Intended};
-use super::{Executor, Failure, Inputs, JobLog, Lease, runner_program};
+use super::{Executor, Failure, Inputs, JobLog, Lease, helper, runner_program};
 use crate::config::{Isolation, Network};
 use crate::job::ImageRef;
 use crate::podman::{Image, Mount};
@@ -157,6 +157,8 @@ impl Executor {
         inputs: &Inputs,
         log: &JobLog,
     ) -> Result<(Images, Reserved<'_>), Failure> {
+        // An archive's image is there before its name is known.
+        let of_archives = self.image_gate.reserve(vec![helper::REPOSITORY.to_owned()]).await;
         let helper = self.helper_image(record, inputs, log).await?;
         let references: Vec<&ImageRef> = [&plan.image]
             .into_iter()
@@ -166,6 +168,7 @@ impl Executor {
             .collect();
         let repositories = references.iter().map(|reference| reference.name().to_owned()).collect();
         let reserved = self.image_gate.reserve(repositories).await;
+        drop(of_archives);
         // Gone with this function, however it ends.
         let auth = Auth::write(lease, &record.settings.images, inputs, &references, log)?;
         let auth = &auth;

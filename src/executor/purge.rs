@@ -12,7 +12,7 @@ use crate::job::{ImageRef, policy};
 use crate::lanes::decide::{Disk, Item, Rule, Rules, Stays, decide};
 use crate::lanes::store::Listed;
 use crate::podman::ListedImage;
-use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow};
+use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow, is_project};
 
 /// How often free space is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -22,6 +22,9 @@ const NOTHING_LEFT: Duration = Duration::from_secs(60);
 const ROOM_WAIT: Duration = Duration::from_secs(60);
 /// Between two looks at whether it is free.
 const ROOM_LOOK: Duration = Duration::from_millis(50);
+
+/// A file system that can't be asked: nothing goes for its sake.
+const UNKNOWN: Disk = Disk { bytes: 0, free_bytes: u64::MAX, inodes: 0, free_inodes: u64::MAX };
 
 /// Something that may go.
 #[derive(Debug)]
@@ -76,7 +79,8 @@ impl Executor {
                 next = now + settings.interval;
             }
             let removed = self.purge(&PurgeRequest::default()).await;
-            if removed.is_empty() && !short.is_empty() {
+            // What is on its way to be free has to be waited for.
+            if removed.is_empty() && !short.is_empty() && self.lanes.in_trash().bytes == 0 {
                 not_before = now + NOTHING_LEFT;
                 for short in short.iter().filter(|short| !said.iter().any(|before| before.path == short.path)) {
                     tracing::warn!(
@@ -137,7 +141,10 @@ impl Executor {
             },
             Thing::Image(image) => {
                 let Some(_removal) = self.image_gate.remove(image.repositories()) else { return false };
-                if self.images_of_leases().any(|id| id == image.id) {
+                // As it is now, and not when it was listed: its names may be another image's.
+                let listed = self.podman.images().await.unwrap_or_default();
+                let same = listed.iter().any(|listed| listed == image);
+                if !same || self.images_of_leases().any(|id| id == image.id) {
                     return false;
                 }
                 match self.podman.remove_image(image).await {
@@ -179,11 +186,11 @@ impl Executor {
 
     /// What is free, with what is on its way to be.
     fn disks(&self) -> Vec<Disk> {
-        let mut disks: Vec<Disk> = self.watched().iter().map(|path| disk(path).unwrap_or_default()).collect();
+        let mut disks: Vec<Disk> = self.watched().iter().map(|path| disk(path).unwrap_or(UNKNOWN)).collect();
         let trash = self.lanes.in_trash();
         if let Some(lanes) = disks.first_mut() {
-            lanes.free_bytes += trash.bytes;
-            lanes.free_inodes += trash.inodes;
+            lanes.free_bytes = lanes.free_bytes.saturating_add(trash.bytes);
+            lanes.free_inodes = lanes.free_inodes.saturating_add(trash.inodes);
         }
         disks
     }
@@ -239,7 +246,7 @@ impl Executor {
         if images {
             match self.podman.images().await {
                 Ok(images) => {
-                    self.image_uses.retain(&images);
+                    self.image_uses.retain(&images, now);
                     for image in images {
                         items.push(self.image_item(&image, now, disks.len() - 1));
                         things.push(Thing::Image(image));
@@ -350,9 +357,10 @@ fn rule_of(rules: &[(usize, Rule)], index: usize) -> Option<String> {
 fn asked_for(listing: &Listing, request: &PurgeRequest) -> Vec<(usize, Rule)> {
     let fits = |index: &usize| {
         let (Thing::Lane(lane), item) = (&listing.things[*index], &listing.items[*index]) else { return false };
-        let of_project = request.project.as_ref().is_none_or(|project| {
-            lane.home.project_path.eq_ignore_ascii_case(project) || lane.home.project.to_string() == *project
-        });
+        let of_project = request
+            .project
+            .as_ref()
+            .is_none_or(|name| is_project(name, &lane.home.instance, lane.home.project, &lane.home.project_path));
         item.stays.is_none() && of_project && request.older_than_s.is_none_or(|least| item.age >= least)
     };
     let mut chosen: Vec<usize> = (0..listing.items.len()).filter(fits).collect();

@@ -69,13 +69,13 @@ impl Executor {
             Err(error) => errors.push(error.to_string()),
         }
         if only.is_none() {
-            errors.extend(self.remove_work_dirs().await);
+            errors.extend(self.remove_work_dirs());
         }
         errors
     }
 
     /// Removes directories of leases that are gone.
-    async fn remove_work_dirs(&self) -> Vec<String> {
+    fn remove_work_dirs(&self) -> Vec<String> {
         // Looked at before the leases are: a directory is made for a lease that is on record.
         let Ok(entries) = std::fs::read_dir(self.work_dirs()) else { return Vec::new() };
         let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -85,7 +85,8 @@ impl Executor {
             if is_ours && self.by_short_id(&name).is_none() {
                 tracing::info!(directory = name, "removing a directory that no lease uses");
                 let path = self.work_dirs().join(name);
-                errors.extend(self.podman.remove_tree(&path).await.err().map(|error| error.to_string()));
+                errors.extend(self.lanes.throw_away(&path).err().map(|error| format!("{error:#}")));
+                self.housekeeping.trash.notify_one();
             }
         }
         errors

@@ -67,7 +67,7 @@ impl Executor {
             errors.extend(self.podman.remove_network(network).await.err().map(|error| error.to_string()));
         }
         if record.work_dir
-            && let Err(error) = self.remove_work_dir(&record).await
+            && let Err(error) = self.remove_work_dir(&record)
         {
             // The next sweep tries again. A disk that takes no changes must not keep the slot.
             tracing::warn!(lease = %lease.id, "{error:#}");

@@ -1,6 +1,6 @@
 //! The directory of a lease of which nothing is kept: its containers share builds and cache there, or build images.
 //!
-//! It belongs to the root of the job's user namespace and nobody else may enter it; in it, every user of the job may write.
+//! Nobody but the root of the job's user namespace and this daemon gets past it; in it, every user of the job may write.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ impl Executor {
     pub(super) async fn make_work_dir(&self, record: &Record, map: UserMap) -> Result<Vec<Mount>> {
         let directory = self.work_dir(record);
         // One of an attempt before this one may have files of the job in it.
-        self.remove_work_dir(record).await?;
+        self.remove_work_dir(record)?;
         let shared: &[(&str, &str)] =
             if record.shares_work_dir() { &[("builds", BUILDS_DIR), ("cache", CACHE_DIR)] } else { &[] };
         super::make_directory(&self.work_dirs(), 0o711)?;
@@ -35,7 +35,9 @@ impl Executor {
             let made = self.podman.files(Request::Make { path: path.clone(), mode, owner: (root, root) }).await;
             made.with_context(|| format!("make the directory {}", path.display()))
         };
-        make(directory.clone(), 0o700).await?;
+        super::make_directory(&directory, 0o700)?;
+        self.podman.files(Request::Give { path: directory.clone(), owner: (None, Some(root)) }).await?;
+        super::make_directory(&directory, 0o710)?;
         for (name, _) in shared {
             make(directory.join(name), 0o777).await?;
         }
@@ -50,9 +52,10 @@ impl Executor {
         Ok(shared.iter().map(mount).collect())
     }
 
-    /// Removes the directory of a lease, with what its containers left there.
-    pub(super) async fn remove_work_dir(&self, record: &Record) -> Result<()> {
-        let directory = self.work_dir(record);
-        self.podman.remove_tree(&directory).await.with_context(|| format!("remove {}", directory.display()))
+    /// Puts the directory of a lease, with what its containers left there, into the trash.
+    pub(super) fn remove_work_dir(&self, record: &Record) -> Result<()> {
+        self.lanes.throw_away(&self.work_dir(record))?;
+        self.housekeeping.trash.notify_one();
+        Ok(())
     }
 }

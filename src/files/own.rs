@@ -37,8 +37,9 @@ pub fn open_to_all(entry: &Entry<'_>) -> io::Result<()> {
     let mode = entry.about.st_mode & 0o7777;
     let wanted = match (entry.is_directory(), entry.is_file()) {
         (true, _) => mode | 0o777,
-        (_, true) if mode & 0o111 != 0 => mode | 0o777,
-        (_, true) => mode | 0o666,
+        // What is anybody's to write must not run as somebody.
+        (_, true) if mode & 0o111 != 0 => (mode & !0o6000) | 0o777,
+        (_, true) => (mode & !0o6000) | 0o666,
         _ => return Ok(()),
     };
     if wanted == mode {

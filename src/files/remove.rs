@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::dir::Dir;
-use nix::fcntl::{AtFlags, openat, renameat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, openat, renameat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -20,10 +20,17 @@ const ROUNDS: u32 = 1000;
 /// Removes all that is in a directory.
 pub fn empty(path: &Path) -> io::Result<()> {
     let top = open_root(path)?;
+    // One that a daemon before this one has started may still be at it.
+    let _lock =
+        Flock::lock(std::fs::File::from(top.try_clone()?), FlockArg::LockExclusive).map_err(|(_, error)| error)?;
+    let mut first = None;
     for name in names(&top)? {
-        remove_in(top.as_fd(), &name)?;
+        // One that can't be removed keeps nothing else.
+        if let Err(error) = remove_in(top.as_fd(), &name) {
+            first.get_or_insert(error);
+        }
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 /// Removes a tree; one that is not there is no error.
@@ -90,9 +97,11 @@ fn empty_one(
             Ok(()) | Err(nix::Error::ENOENT) => {}
             Err(nix::Error::ENOTEMPTY | nix::Error::EEXIST) => {
                 let up = next.name();
-                renameat(&directory, child.as_c_str(), top, up.as_c_str())
-                    .map_err(|error| named(error.into(), &child))?;
-                left.push(up);
+                match renameat(&directory, child.as_c_str(), top, up.as_c_str()) {
+                    Ok(()) => left.push(up),
+                    Err(nix::Error::ENOENT) => {}
+                    Err(error) => return Err(named(error.into(), &child)),
+                }
             }
             Err(error) => return Err(named(error.into(), &child)),
         }

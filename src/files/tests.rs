@@ -82,7 +82,8 @@ fn tidied(builds: &Path, project: &str) -> (Option<String>, u64) {
     fs::create_dir_all(&trash).expect("mkdir");
     let request = Request::Tidy { path: builds.to_owned(), project: PathBuf::from(project), trash: trash.clone() };
     let Reply::Tidied { suspicious, locks } = perform(&request) else { panic!("{:?}", perform(&request)) };
-    assert!(fs::read_dir(trash).expect("read").next().is_none(), "the trash is emptied");
+    assert_eq!(perform(&Request::Empty { path: trash.clone() }), Reply::Done);
+    assert!(fs::read_dir(trash).expect("read").next().is_none());
     (suspicious, locks)
 }
 
@@ -91,10 +92,10 @@ fn secrets_and_locks_go_and_the_clone_stays() {
     let top = tempfile::tempdir().expect("tempdir");
     let builds = top.path().join("builds");
     let project = builds.join("g/p");
-    for directory in [".git/objects/pack", ".git/refs/heads", ".git/modules/sub", ".git/objects/ab", "src"] {
+    for directory in [".git/objects/pack", ".git/refs/heads/fe", ".git/modules/db", ".git/objects/ab", "src"] {
         fs::create_dir_all(project.join(directory)).expect("mkdir");
     }
-    let locks = [".git/index.lock", ".git/refs/heads/main.lock", ".git/modules/sub/config.lock", ".git/gc.pid"];
+    let locks = [".git/index.lock", ".git/refs/heads/fe/main.lock", ".git/modules/db/config.lock", ".git/gc.pid"];
     let kept = [".git/HEAD", ".git/objects/ab/cd", "Cargo.lock", "src/index.lock"];
     for file in locks.iter().chain(&kept).chain(&[".git/objects/pack/tmp_pack_abc"]) {
         fs::write(project.join(file), "x").expect("write");
@@ -106,6 +107,9 @@ fn secrets_and_locks_go_and_the_clone_stays() {
     assert!(kept.iter().all(|file| project.join(file).exists()));
     assert_eq!(tidied(&builds, "g/p"), (None, 0), "nothing left to do");
     assert_eq!(tidied(&builds, "other/project"), (None, 0), "nothing there");
+    fs::create_dir(builds.join(".git")).expect("mkdir");
+    fs::write(builds.join(".git/index.lock"), "x").expect("write");
+    assert_eq!(tidied(&builds, ""), (None, 1), "the build directory itself");
 }
 
 #[test]

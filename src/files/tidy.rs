@@ -3,15 +3,16 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::remove::remove_in;
 use super::walk::{DIRECTORY, Entry, Next, open_root, walk};
 use crate::protocol::files::Reply;
 
@@ -25,10 +26,8 @@ pub fn tidy(builds: &Path, project: &Path, trash: &Path) -> io::Result<Reply> {
             _ => return suspicious("the project's directory is not in the build directory"),
         }
     }
-    let Some(last) = names.pop() else {
-        // What is beside /builds itself is in the container's own file system.
-        return Ok(Reply::Tidied { suspicious: None, locks: 0 });
-    };
+    // GIT_CLONE_PATH may be the build directory itself; what is beside that is in the container's own file system.
+    let last = names.pop();
     let mut parent = open_root(builds)?;
     for name in &names {
         parent = match openat(&parent, name.as_c_str(), DIRECTORY, Mode::empty()) {
@@ -41,10 +40,13 @@ pub fn tidy(builds: &Path, project: &Path, trash: &Path) -> io::Result<Reply> {
             Err(error) => return Err(error.into()),
         };
     }
-    let temporary = CString::new([last.to_bytes(), b".tmp"].concat())?;
-    put_away(&parent, &temporary, trash)?;
+    if let Some(last) = &last {
+        let temporary = CString::new([last.to_bytes(), b".tmp"].concat())?;
+        put_away(&parent, &temporary, trash)?;
+    }
     let mut git = parent;
-    for (name, what) in [(last.as_c_str(), "the project's directory"), (c".git", "the project's .git")] {
+    let project = last.as_deref().map(|name| (name, "the project's directory"));
+    for (name, what) in project.into_iter().chain([(c".git", "the project's .git")]) {
         git = match openat(&git, name, DIRECTORY, Mode::empty()) {
             Ok(next) => next,
             Err(nix::Error::ENOENT) => return Ok(Reply::Tidied { suspicious: None, locks: 0 }),
@@ -56,13 +58,14 @@ pub fn tidy(builds: &Path, project: &Path, trash: &Path) -> io::Result<Reply> {
     Ok(Reply::Tidied { suspicious: None, locks })
 }
 
-/// Moves something out of the job's reach in one step, and removes it there.
+/// Moves something out of the job's reach in one step; whoever empties the trash removes it.
 fn put_away(parent: &OwnedFd, name: &CStr, trash: &Path) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let trash = open_root(trash)?;
-    let away = CString::new(format!("temporary-{}", std::process::id()))?;
-    match renameat(parent, name, &trash, away.as_c_str()) {
-        Ok(()) => remove_in(trash.as_fd(), &away),
-        Err(nix::Error::ENOENT) => Ok(()),
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let away = format!("temporary-{}-{}-{now}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    match renameat(parent, name, &trash, CString::new(away)?.as_c_str()) {
+        Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -71,23 +74,35 @@ fn put_away(parent: &OwnedFd, name: &CStr, trash: &Path) -> io::Result<()> {
 fn remove_locks(git: OwnedFd) -> io::Result<u64> {
     let mut locks = 0;
     walk(git, &mut |entry| {
-        if entry.is_directory() {
-            return Ok(if is_loose_objects(entry) { Next::Skip } else { Next::Enter });
+        if !entry.is_directory() {
+            locks += u64::from(remove_lock(entry));
+            return Ok(Next::Skip);
         }
-        let name = entry.name.to_bytes();
-        let left = name.ends_with(b".lock")
-            || name == b"gc.pid"
-            || name.starts_with(b"tmp_pack_")
-            || name.starts_with(b"tmp_idx_");
-        if left && unlinkat(entry.directory, entry.name, UnlinkatFlags::NoRemoveDir).is_ok() {
-            locks += 1;
+        if entry.name != c"objects" {
+            return Ok(Next::Enter);
+        }
+        // Of its directories, 256 have loose objects, and no lock.
+        if let Ok(objects) = openat(entry.directory, entry.name, DIRECTORY, Mode::empty()) {
+            walk(objects, &mut |entry| {
+                locks += u64::from(!entry.is_directory() && remove_lock(entry));
+                Ok(if is_loose_objects(entry) { Next::Skip } else { Next::Enter })
+            })?;
         }
         Ok(Next::Skip)
     })?;
     Ok(locks)
 }
 
-/// A directory of loose objects: there are 256 of them, and no lock in any.
+/// Whether it was one, and is gone.
+fn remove_lock(entry: &Entry<'_>) -> bool {
+    let name = entry.name.to_bytes();
+    let left = name.ends_with(b".lock")
+        || name == b"gc.pid"
+        || name.starts_with(b"tmp_pack_")
+        || name.starts_with(b"tmp_idx_");
+    left && unlinkat(entry.directory, entry.name, UnlinkatFlags::NoRemoveDir).is_ok()
+}
+
 fn is_loose_objects(entry: &Entry<'_>) -> bool {
     let name = entry.name.to_bytes();
     name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)

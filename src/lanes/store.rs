@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::Key;
 use super::clock::{Clock, Reading};
 use super::names::{Home, LaneId, Part};
 use crate::protocol::files::Measured;
@@ -139,11 +140,26 @@ impl Lanes {
             }
             state.clock.advance(reading);
         }
+        lanes.count_trash()?;
         for id in doubtful {
             tracing::info!(lane = %id, "a job used it when the host went down: it is removed");
             lanes.discard(&id)?;
         }
         Ok(lanes)
+    }
+
+    /// What an earlier daemon did not come to remove is on its way to be free.
+    fn count_trash(&self) -> Result<()> {
+        let trash = self.trash();
+        for name in directories(&trash)? {
+            let record = read_json::<Record>(&trash.join(name).join("lane.json"));
+            if let Some(size) = record.and_then(|record| record.size) {
+                let mut state = self.state();
+                state.trash.bytes += size.bytes;
+                state.trash.inodes += size.inodes;
+            }
+        }
+        Ok(())
     }
 
     fn load_home(&self, state: &mut State, path: &Path, doubtful: &mut Vec<LaneId>) -> Result<()> {
@@ -158,8 +174,14 @@ impl Lanes {
                 self.throw(state, &at)?;
                 continue;
             }
-            let (Some(part), Some(record)) = (Part::parse(&name), read_json::<Record>(&at.join("lane.json"))) else {
+            let Some(part) = Part::parse(&name) else {
                 tracing::warn!("{} is no lane of ours and is left alone", at.display());
+                continue;
+            };
+            // In a home of ours, under a name of ours: its record was lost with the host's power.
+            let Some(record) = read_json::<Record>(&at.join("lane.json")) else {
+                tracing::warn!("the record of {} can't be read: it is removed", at.display());
+                self.throw(state, &at)?;
                 continue;
             };
             let id = LaneId { home: path.to_owned(), part };
@@ -259,6 +281,31 @@ impl Lanes {
         self.state().holders.get(id).into_iter().flatten().cloned().collect()
     }
 
+    /// Whether there is something in a lane's place that is none of ours.
+    #[must_use]
+    pub fn is_foreign(&self, id: &LaneId) -> bool {
+        !self.state().lanes.contains_key(id) && self.path(id).symlink_metadata().is_ok()
+    }
+
+    /// The homes of other keys whose files have these ids.
+    #[must_use]
+    pub fn others_with_ids(&self, ids: &str, key: &Key) -> Vec<PathBuf> {
+        let state = self.state();
+        let others = state.homes.iter().filter(|(_, home)| home.ids == ids && home.key() != *key);
+        others.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Puts a directory of this daemon's into the trash; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn throw_away(&self, path: &Path) -> Result<()> {
+        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        self.throw(&mut self.state(), path)
+    }
+
     /// Whether a lease uses a lane.
     #[must_use]
     pub fn is_held(&self, id: &LaneId, lease: &str) -> bool {
@@ -289,7 +336,7 @@ impl Lanes {
     pub fn finish_home(&self, home: &Home) -> Result<()> {
         let path = home.directory();
         let mut state = self.state();
-        write_json(&self.directory.join(&path).join("home.json"), home)?;
+        write_json(&self.directory.join(&path).join("home.json"), home, Survives::PowerLoss)?;
         state.homes.insert(path, home.clone());
         Ok(())
     }
@@ -322,7 +369,7 @@ impl Lanes {
             return self.throw(&mut state, new);
         }
         let record = Record { version: VERSION, last_use: state.clock.advance(Reading::now()), ..Record::default() };
-        write_json(&new.join("lane.json"), &record)?;
+        write_json(&new.join("lane.json"), &record, Survives::PowerLoss)?;
         let path = self.path(id);
         fs::rename(new, &path).with_context(|| format!("make the directory {}", path.display()))?;
         state.lanes.insert(id.clone(), record);
@@ -345,7 +392,7 @@ impl Lanes {
             ..before.clone()
         };
         // On disk first: a job that can't begin has changed nothing.
-        write_json(&self.path(id).join("lane.json"), &record)?;
+        write_json(&self.path(id).join("lane.json"), &record, Survives::Crash)?;
         state.lanes.insert(id.clone(), record);
         Ok(before)
     }
@@ -373,9 +420,10 @@ impl Lanes {
     /// As of [`Lanes::begin_use`].
     pub fn measured(&self, id: &LaneId, size: Measured, uses: u64, fits: Option<String>) -> Result<()> {
         self.change(id, |record, _| {
-            (record.size, record.measured) = (Some(size), uses);
-            if record.uses == uses {
-                record.fits = fits;
+            record.size = Some(size);
+            // What a job does meanwhile, nobody knows.
+            if record.uses == uses && record.in_use.is_none() {
+                (record.fits, record.measured) = (fits, uses);
             }
         })
     }
@@ -386,7 +434,7 @@ impl Lanes {
         let now = state.clock.advance(Reading::now());
         let record = state.lanes.get_mut(id).with_context(|| format!("lane {id} is not there"))?;
         change(record, now);
-        write_json(&self.path(id).join("lane.json"), record)
+        write_json(&self.path(id).join("lane.json"), record, Survives::Crash)
     }
 
     /// Every lane.
@@ -482,13 +530,17 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+fn write_json(path: &Path, value: &impl Serialize, survives: Survives) -> Result<()> {
     let bytes = serde_json::to_vec(value)?;
-    write_atomically(path, &bytes, 0o600, Survives::Crash).with_context(|| format!("write {}", path.display()))
+    write_atomically(path, &bytes, 0o600, survives).with_context(|| format!("write {}", path.display()))
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
+    // A disk that takes no changes is no reason not to start where nothing has to be changed.
+    if fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o7777 == mode) {
+        return Ok(());
+    }
     fs::set_permissions(path, PermissionsExt::from_mode(mode))
         .with_context(|| format!("set the mode of {}", path.display()))
 }

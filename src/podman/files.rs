@@ -61,6 +61,19 @@ impl Podman {
         Ok(arguments)
     }
 
+    /// Gives a tree to another owner and group. It may be large, and a job waits for it.
+    ///
+    /// # Errors
+    /// What could not be given.
+    pub async fn own(&self, path: &Path, owner: (u32, u32), open: bool) -> Result<(), PodmanError> {
+        let request = Request::Own { path: path.to_owned(), owner, open };
+        if self.rootful {
+            return self.files(request).await.map(drop);
+        }
+        let (arguments, never) = (self.files_arguments(&request)?, CancellationToken::new());
+        read(self.run(&arguments, self.settings.pull_timeout, Io::default(), None, never).await).map(drop)
+    }
+
     /// Adds up a tree; with `open`, everybody is let read and write what is in it.
     ///
     /// # Errors
@@ -78,14 +91,6 @@ impl Podman {
     /// What could not be removed.
     pub async fn empty(&self, path: &Path, stop: CancellationToken) -> Result<(), PodmanError> {
         self.files_in_background(&Request::Empty { path: path.to_owned() }, stop).await.map(drop)
-    }
-
-    /// Removes a tree with files of whatever ids; one that is not there is no error.
-    ///
-    /// # Errors
-    /// What could not be removed.
-    pub async fn remove_tree(&self, path: &Path) -> Result<(), PodmanError> {
-        self.files(Request::Remove { path: path.to_owned() }).await.map(drop)
     }
 }
 

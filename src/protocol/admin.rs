@@ -72,6 +72,14 @@ impl PurgeRequest {
     }
 }
 
+/// Whether a name that an administrator gave is this project's: its path, its id, or one of them behind the host of its instance.
+#[must_use]
+pub fn is_project(name: &str, instance: &str, id: i64, path: &str) -> bool {
+    let is_it = |name: &str| name.eq_ignore_ascii_case(path) || name == id.to_string();
+    let below = name.get(..instance.len()).filter(|host| host.eq_ignore_ascii_case(instance));
+    is_it(name) || below.and_then(|host| name[host.len()..].strip_prefix('/')).is_some_and(is_it)
+}
+
 /// What went, or would go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedRow {
