@@ -36,7 +36,6 @@ fn attempt(request: &Request) -> io::Result<Reply> {
         }
         Request::Tidy { path, project, trash } => return tidy::tidy(path, project, trash).map_err(at(path)),
         Request::Empty { path } => remove::empty(path).map_err(at(path))?,
-        Request::Remove { path } => remove::remove(path).map_err(at(path))?,
     }
     Ok(Reply::Done)
 }

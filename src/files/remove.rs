@@ -4,7 +4,6 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::dir::Dir;
@@ -33,20 +32,8 @@ pub fn empty(path: &Path) -> io::Result<()> {
     first.map_or(Ok(()), Err)
 }
 
-/// Removes a tree; one that is not there is no error.
-pub fn remove(path: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no directory to remove"));
-    };
-    let top = match open_root(parent) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        top => top?,
-    };
-    remove_in(top.as_fd(), &CString::new(name.as_bytes())?)
-}
-
 /// Removes what is under this name in `top`, whatever it is.
-pub fn remove_in(top: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+fn remove_in(top: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     // On a file system that can't be written, to remove what is not there would be an error.
     if fstatat(top, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(nix::Error::ENOENT) {
         return Ok(());

@@ -55,11 +55,6 @@ pub enum Request {
         /// The directory.
         path: PathBuf,
     },
-    /// Removes a tree.
-    Remove {
-        /// The tree's root.
-        path: PathBuf,
-    },
 }
 
 /// What came of it.
