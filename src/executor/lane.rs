@@ -335,7 +335,8 @@ impl Executor {
     /// Puts a lane into the trash for another reason than the rules of the purge.
     pub(super) fn discard(&self, id: &LaneId, reason: &str) -> Result<()> {
         if let Some(gone) = self.lanes.discard(id)? {
-            tracing::info!(lane = %id, size = %bytesize::ByteSize(gone.bytes), reason, "a lane is removed");
+            let (size, age) = (bytesize::ByteSize(gone.bytes), Duration::from_secs(gone.age));
+            tracing::info!(lane = %id, %size, age = %humantime::format_duration(age), reason, "a lane is removed");
             self.housekeeping.trash.notify_one();
         }
         Ok(())
