@@ -103,8 +103,9 @@ impl Places {
             let is_it = controller.map_or(controllers.is_empty(), |name| controllers.split(',').any(|it| it == name));
             is_it.then_some(path)
         })?;
-        // A rootless container on version 1 has no cgroup of its own, and what is in the host's is everybody's.
-        if own == "/" && self.of_host {
+        // A rootless container on version 1 has no cgroup of its own: what it is in is the daemon's, or the whole host's. Its own has its
+        // name (podman's libpod/container_internal_common.go, `libpod-<id>`).
+        if self.of_host && !own.split('/').any(|part| part.starts_with("libpod-")) {
             return None;
         }
         self.mounts.lines().find_map(|line| {
@@ -232,7 +233,8 @@ mod tests {
         let two = "1 2 0:38 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
         assert_eq!(places("0::/\n", two).find(None), Some("/sys/fs/cgroup/".into()));
         assert_eq!(Places { of_host: true, ..places("0::/\n", two) }.find(None), None);
-        let below = Places { of_host: true, ..places("0::/pod/x\n", two) };
-        assert_eq!(below.find(None), Some("/sys/fs/cgroup/pod/x".into()));
+        let below = |own: &str| Places { of_host: true, ..places(own, two) }.find(None);
+        assert_eq!(below("0::/pod/libpod-12\n"), Some("/sys/fs/cgroup/pod/libpod-12".into()));
+        assert_eq!(below("0::/system.slice/windlassd.service\n"), None);
     }
 }
