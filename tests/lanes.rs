@@ -392,6 +392,7 @@ fn what_is_not_ours_stays_where_it_is() {
     host.start_daemon();
     let outcome = runner.play(&finder(&image));
     outcome.expect(State::Success).expect_log(&format!("builds: none, cache: {}.", first.id));
+    assert!(lanes.join(foreign[1]).join("file").exists(), "in a home of ours by now, and none of ours all the same");
     until("what was in the making is gone", seconds(20), || {
         !lanes.join("gitlab.example.com/9-unprotected/.new-builds-0-1").exists() && is_empty(&lanes.join(".trash"))
     });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
 use super::Executor;
-use super::record::Worker;
+use super::lane_use::Worker;
 use crate::lanes::{LaneId, Part};
 
 /// Pause before the trash is emptied again where that failed.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::containers::Ids;
-use super::record::{LaneUse, Record, Worker};
+use super::lane_use::{LaneUse, Worker};
+use super::record::Record;
 use super::{BUILDS_DIR, CACHE_DIR, Executor, Inputs, JobLog, Lease, builds};
 use crate::config::LaneScope;
 use crate::lanes::store::FILES;

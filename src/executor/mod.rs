@@ -16,6 +16,7 @@ mod init_client;
 mod inputs;
 mod inside;
 mod lane;
+mod lane_use;
 mod lease;
 mod leasing;
 mod plan;
@@ -52,6 +53,7 @@ use crate::lanes::clock::Reading;
 use crate::lanes::ranges::Ranges;
 use crate::podman::{Limits, Podman, Pulls};
 use crate::protocol::daemon::FailureClass;
+use crate::sys::files::make_directory;
 
 pub use inputs::Inputs;
 pub use lease::Lease;
@@ -241,16 +243,4 @@ impl Executor {
     fn label(&self) -> String {
         self.settings.run_dir.display().to_string()
     }
-}
-
-/// Makes a directory with this mode.
-fn make_directory(path: &std::path::Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
-    // A disk that takes no changes is no reason not to start where nothing has to be changed.
-    if std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o7777 == mode) {
-        return Ok(());
-    }
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
-        .with_context(|| format!("set the mode of {}", path.display()))
 }

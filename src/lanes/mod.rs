@@ -7,6 +7,7 @@ pub mod clock;
 pub mod decide;
 pub mod names;
 pub mod ranges;
+pub mod record;
 pub mod store;
 
 pub use names::{Home, LaneId, Part};

@@ -3,21 +3,23 @@
 //! `<directory>/<instance>/<project>-<kind>/` is a home, with `home.json`; each part in it is a directory with `lane.json` and
 //! `files/`, which jobs mount. What has no such record is not ours and is never touched.
 
+mod load;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Key;
 use super::clock::{Clock, Reading};
 use super::names::{Home, LaneId, Part};
+use super::record::{Record, VERSION};
 use crate::protocol::files::Measured;
-use crate::sys::files::{Survives, write_atomically};
+use crate::sys::files::{Survives, make_directory, write_atomically};
 
 /// The directory in a lane that jobs mount.
 pub const FILES: &str = "files";
@@ -25,29 +27,6 @@ pub const FILES: &str = "files";
 const TRASH: &str = ".trash";
 /// How the name of a lane begins that is being made.
 const NEW: &str = ".new-";
-/// The version of records.
-const VERSION: u32 = 1;
-
-/// What is known of a lane.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Record {
-    version: u32,
-    /// When a job used it last, by the lanes' own clock.
-    pub last_use: u64,
-    /// How many jobs have used it.
-    pub uses: u64,
-    /// The boot of the host in which a job began to use it and has not ended.
-    in_use: Option<String>,
-    /// Bytes and inodes; none: not measured yet.
-    pub size: Option<Measured>,
-    /// How many jobs had used it when it was measured.
-    measured: u64,
-    /// Who can work on all of it; none: nobody knows.
-    pub fits: Option<String>,
-    /// How many jobs in a row could not get their sources into it.
-    pub failures: u32,
-}
 
 /// A lane in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,110 +70,7 @@ struct State {
     serial: u64,
 }
 
-impl Record {
-    /// Whether a job used it and nobody has said what became of that.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        self.in_use.is_some()
-    }
-
-    /// Whether its size is that of what is in it now.
-    #[must_use]
-    pub fn is_measured(&self) -> bool {
-        self.size.is_some() && self.measured == self.uses
-    }
-}
-
 impl Lanes {
-    /// Reads the records. What a crash of the host has left in doubt goes to the trash.
-    ///
-    /// # Errors
-    /// When the directory can't be read or written.
-    pub fn load(directory: &Path, reading: Reading) -> Result<Self> {
-        make_directory(directory, 0o711)?;
-        make_directory(&directory.join(TRASH), 0o700)?;
-        let boot = reading.boot.clone();
-        let known = fs::read(clock_file(directory)).ok().and_then(|bytes| serde_json::from_slice::<Clock>(&bytes).ok());
-        let lost = known.is_none();
-        let clock = known.unwrap_or_else(|| Clock::new(reading.clone()));
-        let state = State {
-            clock,
-            homes: HashMap::new(),
-            lanes: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            trash: Measured::default(),
-            serial: u64::from(std::process::id()) << 32,
-        };
-        let lanes = Self { directory: directory.to_owned(), boot, state: Mutex::new(state) };
-        let mut doubtful = Vec::new();
-        {
-            let mut state = lanes.state();
-            for instance in directories(directory)? {
-                for home in directories(&directory.join(&instance))? {
-                    lanes.load_home(&mut state, &Path::new(&instance).join(home), &mut doubtful)?;
-                }
-            }
-            if lost {
-                let newest = state.lanes.values().map(|record| record.last_use).max();
-                newest.into_iter().for_each(|time| state.clock.at_least(time));
-            }
-            state.clock.advance(reading);
-        }
-        lanes.count_trash()?;
-        for id in doubtful {
-            tracing::info!(lane = %id, "a job used it when the host went down: it is removed");
-            lanes.discard(&id)?;
-        }
-        Ok(lanes)
-    }
-
-    /// What an earlier daemon did not come to remove is on its way to be free.
-    fn count_trash(&self) -> Result<()> {
-        let trash = self.trash();
-        for name in directories(&trash)? {
-            let record = read_json::<Record>(&trash.join(name).join("lane.json"));
-            if let Some(size) = record.and_then(|record| record.size) {
-                let mut state = self.state();
-                state.trash.bytes += size.bytes;
-                state.trash.inodes += size.inodes;
-            }
-        }
-        Ok(())
-    }
-
-    fn load_home(&self, state: &mut State, path: &Path, doubtful: &mut Vec<LaneId>) -> Result<()> {
-        let directory = self.directory.join(path);
-        let Some(home) = read_json::<Home>(&directory.join("home.json")).filter(|home| home.directory() == path) else {
-            tracing::warn!("{} is no lane of ours and is left alone", directory.display());
-            return Ok(());
-        };
-        for name in directories(&directory)? {
-            let at = directory.join(&name);
-            if name.starts_with(NEW) {
-                self.throw(state, &at)?;
-                continue;
-            }
-            let Some(part) = Part::parse(&name) else {
-                tracing::warn!("{} is no lane of ours and is left alone", at.display());
-                continue;
-            };
-            // In a home of ours, under a name of ours: its record was lost with the host's power.
-            let Some(record) = read_json::<Record>(&at.join("lane.json")) else {
-                tracing::warn!("the record of {} can't be read: it is removed", at.display());
-                self.throw(state, &at)?;
-                continue;
-            };
-            let id = LaneId { home: path.to_owned(), part };
-            // An archive is whole or not there; a clone, or storage of images, may be anything.
-            if record.in_use.as_ref().is_some_and(|boot| *boot != self.boot) && part != Part::Cache {
-                doubtful.push(id.clone());
-            }
-            state.lanes.insert(id, record);
-        }
-        state.homes.insert(path.to_owned(), home);
-        Ok(())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -284,7 +160,9 @@ impl Lanes {
     /// Whether there is something in a lane's place that is none of ours.
     #[must_use]
     pub fn is_foreign(&self, id: &LaneId) -> bool {
-        !self.state().lanes.contains_key(id) && self.path(id).symlink_metadata().is_ok()
+        // Under the lock: one that is just being published is there, and ours.
+        let state = self.state();
+        !state.lanes.contains_key(id) && self.path(id).symlink_metadata().is_ok()
     }
 
     /// The homes of other keys whose files have these ids.
@@ -512,35 +390,7 @@ fn clock_file(directory: &Path) -> PathBuf {
     directory.join("clock.json")
 }
 
-/// The names of directories in a directory; links are none, and hidden ones are ours only where they are being made.
-fn directories(path: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path).with_context(|| format!("read {}", path.display()))? {
-        let entry = entry.with_context(|| format!("read {}", path.display()))?;
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let hidden = name.starts_with('.') && !name.starts_with(NEW);
-        if !name.is_empty() && !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
 fn write_json(path: &Path, value: &impl Serialize, survives: Survives) -> Result<()> {
     let bytes = serde_json::to_vec(value)?;
     write_atomically(path, &bytes, 0o600, survives).with_context(|| format!("write {}", path.display()))
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
-    // A disk that takes no changes is no reason not to start where nothing has to be changed.
-    if fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o7777 == mode) {
-        return Ok(());
-    }
-    fs::set_permissions(path, PermissionsExt::from_mode(mode))
-        .with_context(|| format!("set the mode of {}", path.display()))
 }

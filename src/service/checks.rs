@@ -21,6 +21,17 @@ pub fn init_program(path: &Path) -> Result<()> {
     }
 }
 
+/// Checks that the program for what jobs leave is there: without it nothing would ever be measured or removed.
+pub fn files_program(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let about = std::fs::metadata(path)
+        .with_context(|| format!("look at {}, which has to be beside [podman] init", path.display()))?;
+    if !about.is_file() || about.permissions().mode() & 0o111 == 0 {
+        bail!("{}, which has to be beside [podman] init, is no program", path.display());
+    }
+    Ok(())
+}
+
 /// Whether an ELF program names a dynamic linker; none if it is no 64-bit little-endian ELF program.
 fn needs_a_linker(bytes: &[u8]) -> Option<bool> {
     let number = |at: usize, length: usize| -> Option<usize> {

@@ -47,6 +47,7 @@ impl Service {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
         let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
+        checks::files_program(&executor.podman().files_program())?;
         executor.adopt().await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

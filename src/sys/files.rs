@@ -2,8 +2,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use anyhow::Context;
 
 /// What a file has to survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,4 +30,18 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32, survives: Surviv
         file.sync_data()?;
     }
     fs::rename(new, path)
+}
+
+/// Makes a directory with this mode, and those above it.
+///
+/// # Errors
+/// What the file system says, and of which directory.
+pub fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))?;
+    // A disk that takes no changes is no reason not to start where nothing has to be changed.
+    if fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o7777 == mode) {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))
 }
