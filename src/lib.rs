@@ -15,4 +15,5 @@ pub mod podman;
 pub mod protocol;
 pub mod service;
 pub mod shim;
+pub mod store;
 pub mod sys;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// GitLab's id of a project.
 pub type ProjectId = i64;
@@ -14,7 +14,7 @@ pub type ProjectId = i64;
 pub type Time = i64;
 
 /// What a project builds on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upstream {
     /// Another project's image.
@@ -152,11 +152,20 @@ pub struct Project {
     pub started: Option<(i64, Inputs)>,
     /// Whether the chain leaves it alone.
     pub paused: bool,
+    /// Somebody wants a pipeline of it that is later than this one, whatever it builds on; 0 is before the first.
+    pub wanted: Option<i64>,
+    /// Whether that one's success is to be no reason to rebuild anything.
+    pub wanted_alone: bool,
+    /// The pipeline whose success is no reason to rebuild anything.
+    pub alone: Option<i64>,
 }
 
 impl Project {
     fn observe(&mut self, latest: Option<Pipeline>, success: Option<Success>) {
         self.latest = latest;
+        if !self.is_wanted() {
+            (self.wanted, self.wanted_alone) = (None, false);
+        }
         if let Some(success) = success
             && self.success.is_none_or(|known| success.is_newer_than(&known))
         {
@@ -169,6 +178,12 @@ impl Project {
     pub fn inputs_of_latest(&self) -> Option<&Inputs> {
         let (pipeline, inputs) = self.started.as_ref()?;
         (*pipeline == self.latest?.id).then_some(inputs)
+    }
+
+    /// Whether somebody wants a pipeline that there is none of yet.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.is_some_and(|after| self.latest.map_or(0, |latest| latest.id) <= after)
     }
 }
 
@@ -193,6 +208,11 @@ impl Facts {
 
     /// Takes in what GitLab says of a project's pipelines now. A success counts once: a manual job that is played afterwards makes no new one of it.
     pub fn observe(&mut self, id: ProjectId, latest: Option<Pipeline>, success: Option<Success>) {
+        let alone =
+            success.filter(|success| self.projects.get(&id).is_some_and(|known| known.alone == Some(success.id)));
+        if let Some(success) = alone {
+            self.hide(&Upstream::Project(id), success);
+        }
         let project = self.projects.entry(id).or_default();
         project.observe(latest, success);
         if std::mem::replace(&mut project.seen, true) {
@@ -202,6 +222,58 @@ impl Facts {
         let edges = self.projects.values_mut().flat_map(|project| &mut project.edges);
         for edge in edges.filter(|edge| edge.upstream == Upstream::Project(id) && edge.baseline == Baseline::Unseen) {
             edge.baseline = baseline;
+        }
+    }
+
+    /// Makes a success no news to whoever has all that came before it.
+    fn hide(&mut self, upstream: &Upstream, success: Success) {
+        let owners: Vec<ProjectId> = self
+            .projects
+            .iter()
+            .filter(|(_, project)| project.edges.iter().any(|edge| edge.upstream == *upstream))
+            .filter(|(_, project)| !self.news(project).iter().any(|(of, _)| of == upstream))
+            .map(|(id, _)| *id)
+            .collect();
+        for owner in owners {
+            let edges = self.projects.get_mut(&owner).into_iter().flat_map(|project| &mut project.edges);
+            for edge in edges.filter(|edge| edge.upstream == *upstream && edge.baseline.is_older_than(&success)) {
+                edge.baseline = Baseline::Success(success);
+            }
+        }
+    }
+
+    /// The successes that a project has not been built with. For a pipeline that the chain has started, its recorded inputs decide, else
+    /// the time of its creation.
+    #[must_use]
+    pub fn news(&self, project: &Project) -> Vec<(Upstream, Success)> {
+        let recorded = project.inputs_of_latest();
+        let mut news = Vec::new();
+        for edge in project.edges.iter().filter(|edge| !edge.pinned) {
+            let Some(success) = self.success_of(&edge.upstream) else { continue };
+            if !edge.baseline.is_older_than(&success) {
+                continue;
+            }
+            let is_new = match (recorded.and_then(|inputs| inputs.get(&edge.upstream)), project.latest) {
+                (Some(built_with), _) => success.is_newer_than(built_with),
+                // In the same moment: nobody knows, and a build too many is better than one too few.
+                (None, Some(latest)) => success.at >= latest.created_at,
+                (None, None) => true,
+            };
+            if is_new {
+                news.push((edge.upstream.clone(), success));
+            }
+        }
+        news
+    }
+
+    /// Notes that somebody wants a pipeline of a project, and whether its success is to be nobody's reason.
+    pub fn want(&mut self, id: ProjectId, alone: bool) {
+        let Some(project) = self.projects.get_mut(&id) else { return };
+        project.wanted = Some(project.latest.map_or(0, |latest| latest.id));
+        project.wanted_alone = alone;
+        // What was in the way before is tried again.
+        if project.attempt.as_ref().is_some_and(|attempt| attempt.outcome != Outcome::Pending) {
+            project.attempt = None;
         }
     }
 
@@ -252,11 +324,27 @@ impl Facts {
         true
     }
 
+    /// Takes an attempt back that GitLab never heard of: it does not count.
+    pub fn withdraw_attempt(&mut self, id: ProjectId) {
+        let Some(project) = self.projects.get_mut(&id) else { return };
+        let Some(attempt) = &mut project.attempt else { return };
+        if attempt.tries <= 1 {
+            project.attempt = None;
+            return;
+        }
+        attempt.tries -= 1;
+        attempt.outcome = Outcome::Failed("GitLab could not be asked".to_owned());
+    }
+
     /// Notes what came of an attempt.
     pub fn settle_attempt(&mut self, id: ProjectId, outcome: Outcome) {
         let Some(project) = self.projects.get_mut(&id) else { return };
         let Some(attempt) = &mut project.attempt else { return };
         if let Outcome::Created(pipeline) = outcome {
+            if project.wanted.is_some() && project.wanted_alone {
+                project.alone = Some(pipeline);
+            }
+            (project.wanted, project.wanted_alone) = (None, false);
             project.started = Some((pipeline, attempt.inputs.clone()));
         }
         attempt.outcome = outcome;

@@ -4,7 +4,10 @@
 
 pub mod containerfile;
 pub mod discovery;
+pub mod event;
 pub mod facts;
+pub mod hooks;
 pub mod reconcile;
 #[cfg(test)]
 mod simulation;
+pub mod words;

@@ -11,6 +11,8 @@ use super::facts::{Facts, Inputs, Outcome, Project, ProjectId, Status, Success, 
 
 /// After so many attempts at the same inputs that did not work, nothing is tried until something changes.
 pub const TRIES_MAX: u32 = 3;
+/// Pause after the first attempt that did not work, in milliseconds; after the second it is twice as long.
+const PAUSE: Time = 60_000;
 
 /// What bounds the triggers of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,11 @@ pub enum State {
         /// Why.
         reason: String,
     },
+    /// It is due, and starting its pipeline did not work; it will be tried again.
+    Retries {
+        /// Why, the last time.
+        reason: String,
+    },
     /// It is due, and starting its pipeline did not work several times.
     GaveUp {
         /// Why, the last time.
@@ -88,6 +95,8 @@ pub struct Decision {
     pub state: State,
     /// What it has not been built with yet.
     pub because: Vec<Upstream>,
+    /// Whether somebody has asked for it.
+    pub asked: bool,
 }
 
 /// A pass's result.
@@ -109,18 +118,19 @@ pub fn decide(facts: &Facts, limits: &Limits) -> Plan {
     let mut decided: Vec<Option<Decision>> = vec![None; graph.ids.len()];
     for &node in &graph.order {
         let project = graph.projects[node];
-        let newest = news(facts, project);
+        let newest = facts.news(project);
+        let asked = project.is_wanted();
         let because: Vec<Upstream> = newest.iter().map(|(upstream, _)| upstream.clone()).collect();
         let state = match &graph.cycles[node] {
             Some(path) => State::Cycle { path: path.iter().map(|at| graph.ids[*at]).collect() },
-            None if newest.is_empty() => of_latest(project),
+            None if newest.is_empty() && !asked => of_latest(project),
             None => stale(&graph, node, &verdicts, &inputs(facts, project), &newest, limits),
         };
         verdicts[node] = verdict(&state, graph.ids[node], project);
         if state == State::Due {
             due.push((newest.iter().map(|(_, success)| success.at).min().unwrap_or(0), node));
         }
-        decided[node] = Some(Decision { state, because });
+        decided[node] = Some(Decision { state, because, asked });
     }
     let running = graph.projects.iter().filter(|project| is_under_way(project)).count();
     // Who waits longest comes first.
@@ -154,9 +164,13 @@ enum Verdict {
 fn verdict(state: &State, id: ProjectId, project: &Project) -> Verdict {
     match state {
         State::Fresh => Verdict::Ready,
-        State::Running | State::Waits { .. } | State::Due | State::Starting | State::Settling | State::Held => {
-            Verdict::NotYet
-        }
+        State::Running
+        | State::Waits { .. }
+        | State::Due
+        | State::Starting
+        | State::Settling
+        | State::Held
+        | State::Retries { .. } => Verdict::NotYet,
         State::Blocked { by } => Verdict::Broken(*by),
         State::Failed
         | State::Canceled
@@ -194,29 +208,6 @@ fn is_under_way(project: &Project) -> bool {
     is_pending || (runs && project.inputs_of_latest().is_some())
 }
 
-/// The successes that a project has not been built with. For a pipeline that the chain has started, its recorded inputs decide, else the
-/// time of its creation.
-fn news(facts: &Facts, project: &Project) -> Vec<(Upstream, Success)> {
-    let recorded = project.inputs_of_latest();
-    let mut news = Vec::new();
-    for edge in project.edges.iter().filter(|edge| !edge.pinned) {
-        let Some(success) = facts.success_of(&edge.upstream) else { continue };
-        if !edge.baseline.is_older_than(&success) {
-            continue;
-        }
-        let is_new = match (recorded.and_then(|inputs| inputs.get(&edge.upstream)), project.latest) {
-            (Some(built_with), _) => success.is_newer_than(built_with),
-            // In the same moment: nobody knows, and a build too many is better than one too few.
-            (None, Some(latest)) => success.at >= latest.created_at,
-            (None, None) => true,
-        };
-        if is_new {
-            news.push((edge.upstream.clone(), success));
-        }
-    }
-    news
-}
-
 /// All that a pipeline of this project would be built with now.
 fn inputs(facts: &Facts, project: &Project) -> Inputs {
     let edges = project.edges.iter().filter(|edge| !edge.pinned);
@@ -238,6 +229,11 @@ fn stale(
             Outcome::Refused(reason) if attempt.inputs == *inputs => return State::Refused { reason: reason.clone() },
             Outcome::Failed(reason) if attempt.inputs == *inputs && attempt.tries >= TRIES_MAX => {
                 return State::GaveUp { reason: reason.clone() };
+            }
+            Outcome::Failed(reason)
+                if attempt.inputs == *inputs && limits.now < attempt.at + PAUSE * Time::from(attempt.tries) =>
+            {
+                return State::Retries { reason: reason.clone() };
             }
             _ => {}
         }

@@ -201,8 +201,9 @@ impl Service {
             }
             let reaches = !chance.percent(faults);
             if reaches {
+                let wanted = self.facts.projects[&project].is_wanted();
                 let made = self.started.entry(at).or_default();
-                assert!(!made.contains(&inputs), "project {at} is built twice for {inputs:?}");
+                assert!(wanted || !made.contains(&inputs), "project {at} is built twice for {inputs:?}");
                 made.push(inputs.clone());
                 gitlab.create(at, Some(inputs), chance);
             }
@@ -219,7 +220,8 @@ impl Service {
 
     /// What is started has news, and everything that it builds on is built with all that there is, as far as the service knows.
     fn check_trigger(&self, gitlab: &Gitlab, project: usize, inputs: &Inputs) {
-        assert!(!self.facts.projects[&id(project)].edges.is_empty(), "project {project} builds on nothing");
+        let wanted = self.facts.projects[&id(project)].is_wanted();
+        assert!(wanted || !self.facts.projects[&id(project)].edges.is_empty(), "project {project} builds on nothing");
         for edge in &self.facts.projects[&id(project)].edges {
             let Upstream::Project(upstream) = edge.upstream else { continue };
             let Some(known) = self.facts.projects.get(&upstream) else { continue };
@@ -233,7 +235,7 @@ impl Service {
             .edges
             .iter()
             .any(|edge| inputs.get(&edge.upstream).is_some_and(|success| edge.baseline.is_older_than(success)));
-        assert!(is_news, "nothing has happened that concerns project {project}");
+        assert!(wanted || is_news, "nothing has happened that concerns project {project}");
         // Each input is a success that GitLab knows.
         for (upstream, success) in inputs {
             let real = &gitlab.pipelines[usize::try_from(success.id - 1).expect("it is one")];
@@ -294,6 +296,10 @@ fn live(seed: u64) {
             if !chance.percent(faults) {
                 service.look(&gitlab, event);
             }
+        }
+        // An administrator wants a pipeline, with or without those above.
+        if chance.percent(2) {
+            service.facts.want(id(chance.below(count)), chance.percent(30));
         }
         if chance.percent(15) {
             service.sync(&gitlab, faults, chance);

@@ -7,13 +7,14 @@ use toml::Spanned;
 
 use super::DEFAULT_PROFILE;
 use super::fragment::{Field, Fragment, PodmanFragment, ProfileFragment, SocketFragment};
-use super::keys::{GitlabKeys, LaneKeys, PurgeKeys};
+use super::keys::{LaneKeys, PurgeKeys};
 use super::settings::{PodmanSettings, PurgeSettings, Settings, SocketSettings, UserNamespace};
 use super::shares::{FreeBytes, FreeInodes};
 use super::texts::Text;
 use super::values::{Size, TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
+mod chain;
 mod job;
 
 /// The settings as TOML. Keys without a value (`memory` without a limit, for example) are not in it.
@@ -42,11 +43,9 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         slot_wait: default.and_then(|profile| field(TimeSpan(profile.slot_wait))),
         socket: socket(&settings.socket)?,
         podman: podman(&settings.podman)?,
-        gitlab: GitlabKeys {
-            url: settings.gitlab.url.as_ref().map(Text::of),
-            ca_file: settings.gitlab.ca_file.as_ref().map(|path| Text::of(path.display().to_string())),
-            verify_jobs: Some(settings.gitlab.verify_jobs),
-        },
+        gitlab: chain::gitlab(&settings.gitlab),
+        chain: chain::chain(&settings.chain),
+        webhook: chain::webhook(&settings.webhook),
         lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
         purge: purge(&settings.purge),
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),

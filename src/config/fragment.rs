@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::keys::{GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys};
+use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -25,6 +25,8 @@ pub(super) struct Fragment {
     pub socket: SocketFragment,
     pub podman: PodmanFragment,
     pub gitlab: GitlabKeys,
+    pub chain: ChainKeys,
+    pub webhook: WebhookKeys,
     pub lanes: LaneKeys,
     pub purge: PurgeKeys,
     pub job: JobKeys,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::keys::{GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys};
+use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
@@ -31,6 +31,10 @@ pub(super) struct Input {
     pub podman: PodmanInput,
     /// `[gitlab]`
     pub gitlab: GitlabKeys,
+    /// `[chain]`
+    pub chain: ChainKeys,
+    /// `[webhook]`
+    pub webhook: WebhookKeys,
     /// `[lanes]`
     pub lanes: LaneKeys,
     /// `[purge]`

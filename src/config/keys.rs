@@ -1,4 +1,4 @@
-//! The keys of `[job]` whose values are checked as they are read. A profile has what it leaves out from the top level, key by key;
+//! The keys whose values are checked as they are read. Of `[job]`, a profile has what it leaves out from the top level, key by key;
 //! a list or table replaces the whole.
 
 use std::collections::BTreeMap;
@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fragment::Field;
+use super::hours::{Hours, Moment};
 use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope, Network, PullPolicy};
 use super::shares::{FreeBytes, FreeInodes};
 use super::texts::{
-    Address, Any, Bounded, Capability, Cpuset, Device, Directory, File, Flavor, GitlabUrl, Group, HelperImage,
-    HostDirectory, HostName, Image, OneOrMore, Pattern, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit,
-    UlimitName, User, Variable, Volume,
+    Address, Any, Argument, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
+    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, Pattern, ProjectPath, Reference, Runtime,
+    Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -151,18 +152,6 @@ keys! {
     }
 }
 
-/// Keys of `[gitlab]`.
-#[derive(Debug, Default, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct GitlabKeys {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<Text<GitlabUrl>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<Text<File>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verify_jobs: Option<bool>,
-}
-
 keys! {
     /// Keys of `[job.maximum]`.
     MaximumKeys {
@@ -226,5 +215,87 @@ keys! {
         allowed_privileged_images: List<Pattern>,
         allowed_privileged_services: List<Pattern>,
         max_slots: Slots,
+    }
+}
+
+/// A struct of optional keys of a table that no profile has.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $key:ident: $type:ty),* $(,)? } $(tables { $($(#[$table_attribute:meta])* $table:ident: $inner:ty),* $(,)? })?) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Clone, Deserialize, Serialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(super) struct $name {
+            $($(#[$attribute])* #[serde(skip_serializing_if = "Option::is_none")] pub $key: Option<$type>,)*
+            $($($(#[$table_attribute])* pub $table: $inner,)*)?
+        }
+    };
+}
+
+table! {
+    /// Keys of `[gitlab]`.
+    GitlabKeys {
+        url: Text<WebAddress>,
+        ca_file: Text<File>,
+        proxy: Text<WebAddress>,
+        token_file: Text<HostDirectory>,
+        verify_jobs: bool,
+    }
+}
+
+/// Pipelines at once.
+pub(super) type Running = Bounded<1, 1000>;
+
+table! {
+    /// Keys of `[chain]`.
+    ChainKeys {
+        groups: List<ProjectPath>,
+        projects: List<ProjectPath>,
+        include: List<Pattern>,
+        exclude: List<Pattern>,
+        files: List<FilePattern>,
+        interval: TimeSpan,
+        settle: TimeSpan,
+        max_running: Running,
+        quiet_hours: Hours,
+        kickoff: Vec<Moment>,
+        done_when: Text<JobName>,
+        dry_run: bool,
+        history: TimeSpan,
+    }
+    tables {
+        args: Map<Argument, Any>,
+        notify: NotifyKeys,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        project: Vec<ChainProjectKeys>,
+    }
+}
+
+table! {
+    /// Keys of `[chain.notify]`.
+    NotifyKeys {
+        command: List<Any>,
+        after: TimeSpan,
+    }
+}
+
+/// Keys of each `[[chain.project]]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChainProjectKeys {
+    pub path: Text<ProjectPath>,
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Text<Reference>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_when: Option<Text<JobName>>,
+}
+
+table! {
+    /// Keys of `[webhook]`.
+    WebhookKeys {
+        listen: Text<Listen>,
+        url: Text<WebAddress>,
+        verify_tls: bool,
+        secret_file: Text<HostDirectory>,
+        signing_secret_file: Text<HostDirectory>,
     }
 }

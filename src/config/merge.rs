@@ -30,6 +30,8 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         socket: socket(fragment.socket),
         podman: podman(fragment.podman),
         gitlab: fragment.gitlab,
+        chain: fragment.chain,
+        webhook: fragment.webhook,
         lanes: fragment.lanes,
         purge: fragment.purge,
         policy: fragment.policy,

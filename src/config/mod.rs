@@ -12,6 +12,7 @@ mod effective;
 mod errors;
 mod fragment;
 mod host;
+mod hours;
 mod input;
 mod keys;
 mod merge;
@@ -33,10 +34,10 @@ pub use effective::to_toml;
 pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;
 pub use settings::{
-    BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, GitlabSettings, HelperMode, HelperSettings,
-    ImageSettings, Isolation, JobSettings, LaneScope, LaneSettings, Network, NetworkSettings, PodmanSettings,
-    PolicyRule, Profile, PullPolicy, PurgeSettings, Resources, ServiceSettings, Settings, Share, SocketSettings,
-    UserNamespace,
+    BuildDriver, BuildSettings, BuildStorage, ChainProject, ChainSettings, ConfiguredService, ExecMode, GitlabSettings,
+    HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, Kickoff, LaneScope, LaneSettings, Network,
+    NetworkSettings, NotifySettings, PodmanSettings, PolicyRule, Profile, PullPolicy, PurgeSettings, QuietHours,
+    Resources, ServiceSettings, Settings, Share, SocketSettings, UserNamespace, WebhookSettings,
 };
 
 /// Where the daemon's configuration is unless something else is said.

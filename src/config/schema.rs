@@ -5,7 +5,8 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
-    GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys, PolicyKeys, PurgeKeys, ServiceKeys,
+    ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys, NotifyKeys,
+    PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
 };
 
 /// What a table may hold.
@@ -41,6 +42,15 @@ const JOB: Shape = Shape::Keys {
         ("services", Shape::List(&SERVICE)),
     ],
 };
+const CHAIN: Shape = Shape::Keys {
+    keys: keys_of::<ChainKeys>,
+    tables: &[
+        ("args", Shape::Free),
+        ("notify", Shape::Keys { keys: keys_of::<NotifyKeys>, tables: &[] }),
+        ("project", Shape::List(&CHAIN_PROJECT)),
+    ],
+};
+const CHAIN_PROJECT: Shape = Shape::Keys { keys: keys_of::<ChainProjectKeys>, tables: &[] };
 const POLICY: Shape = Shape::Keys { keys: keys_of::<PolicyKeys>, tables: &[] };
 const PROFILE: Shape = Shape::Keys { keys: keys_of::<ProfileFragment>, tables: &[("job", JOB)] };
 
@@ -51,6 +61,8 @@ pub(super) const FILE: Shape = Shape::Keys {
         ("socket", SOCKET),
         ("podman", PODMAN),
         ("gitlab", Shape::Keys { keys: keys_of::<GitlabKeys>, tables: &[] }),
+        ("chain", CHAIN),
+        ("webhook", Shape::Keys { keys: keys_of::<WebhookKeys>, tables: &[] }),
         ("lanes", Shape::Keys { keys: keys_of::<LaneKeys>, tables: &[] }),
         ("purge", Shape::Keys { keys: keys_of::<PurgeKeys>, tables: &[] }),
         ("job", JOB),
@@ -126,7 +138,8 @@ mod tests {
         let headers: Vec<&str> = tables.iter().map(|(header, _)| header.as_str()).collect();
         let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
         let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
-        let mut expected = vec!["", "socket", "podman", "gitlab", "lanes", "purge"];
+        let mut expected = vec!["", "socket", "podman", "gitlab"];
+        expected.extend(["chain", "chain.notify", "chain.project.0", "webhook", "lanes", "purge"]);
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);
         expected.extend(own.iter().map(String::as_str));

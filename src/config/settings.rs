@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+mod chain;
 mod job;
 mod lanes;
+
+pub use chain::{ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WebhookSettings};
 
 pub use job::{
     BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings,
@@ -29,6 +32,10 @@ pub struct Settings {
     pub podman: PodmanSettings,
     /// GitLab's API.
     pub gitlab: GitlabSettings,
+    /// The image chain.
+    pub chain: ChainSettings,
+    /// Where GitLab reports pipelines.
+    pub webhook: WebhookSettings,
     /// What jobs keep for each other.
     pub lanes: LaneSettings,
     /// What of it goes when.
@@ -59,6 +66,10 @@ pub struct GitlabSettings {
     pub url: Option<String>,
     /// Certificates (PEM) trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy on the way to it; none: no proxy, whatever the environment says.
+    pub proxy: Option<String>,
+    /// The file with the token for its API; none: the credential `gitlab-token`.
+    pub token_file: Option<PathBuf>,
     /// Whether GitLab is asked about each job before it gets a slot.
     pub verify_jobs: bool,
 }

@@ -118,8 +118,20 @@ forms! {
     /// A group.
     Group: |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && !text.starts_with('-'),
         "is no group; write its number, or its name in the image";
-    /// Where a GitLab is.
-    GitlabUrl: |text| is_web_address(text), "is no address of a GitLab; one looks like \"https://gitlab.example.com\", without a user and a query";
+    /// Where something is on the web.
+    WebAddress: |text| is_web_address(text), "is no address on the web; one looks like \"https://gitlab.example.com\", without a user and a query";
+    /// A project's or group's path.
+    ProjectPath: |text| is_project_path(text), "is no path of a project or group; one looks like \"group/subgroup/project\", without the host and slashes around it";
+    /// A pattern of files in a repository.
+    FilePattern: |text| !text.starts_with('/') && Pattern::check(text).is_ok(), "is no pattern of files; write one such as \"Containerfile.*\" or \"images/*/Containerfile\"";
+    /// A build argument's name.
+    Argument: |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "is no name of a build argument: letters, digits and _";
+    /// A job's name.
+    JobName: |text| !text.trim().is_empty() && text.len() <= 255, "is no name of a job";
+    /// A branch.
+    Reference: |text| !text.is_empty() && !text.starts_with(['-', '/']) && !text.contains(char::is_whitespace) && !text.contains(".."), "is no branch; write its name, such as \"main\"";
+    /// Where to listen.
+    Listen: |text| text == "off" || text.parse::<std::net::SocketAddr>().is_ok(), "is no address to listen at; write one such as \"127.0.0.1:9252\" or \"[::1]:9252\", or \"off\"";
     /// An OCI runtime.
     Runtime: |text| is_absolute(text) || (!text.is_empty() && !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))),
         "is no runtime; write a name of containers.conf such as \"crun\", or an absolute path";
@@ -170,6 +182,13 @@ fn is_web_address(text: &str) -> bool {
             && url.query().is_none()
             && url.fragment().is_none()
     })
+}
+
+fn is_project_path(text: &str) -> bool {
+    let word = |word: &str| {
+        !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "._-".contains(c)) && !word.starts_with('.')
+    };
+    text.split('/').all(word)
 }
 
 fn is_cpus(text: &str) -> bool {
@@ -319,6 +338,10 @@ mod tests {
         ok::<Variable>(&["TZ", "HTTP_PROXY", "_x"], &["", "1A", "A-B", "PATH", "WINDLASS_CPUS"]);
         ok::<HelperImage>(&["r.example.com/h:{arch}-v{runner_version}", "h"], &["h:{other}", ""]);
         ok::<Pattern>(&["alpine", "r/**"], &["", " ", "a[b"]);
+        ok::<ProjectPath>(&["group", "group/sub-group/project.x"], &["", "/group", "group/", "https://x/y", "a//b"]);
+        ok::<Reference>(&["main", "release/1.2"], &["", "-x", "a b", "a..b"]);
+        ok::<Listen>(&["off", "127.0.0.1:0", "[::1]:9252"], &["", "9252", "localhost:9252"]);
+        ok::<FilePattern>(&["Containerfile.*", "images/*/Containerfile"], &["", "/Containerfile"]);
         ok::<Seccomp>(&["unconfined", "/etc/s.json"], &["s.json", "/a/../b"]);
     }
 }

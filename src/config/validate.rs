@@ -8,11 +8,12 @@ use super::DEFAULT_PROFILE;
 use super::checks::{Checker, SOCKET_PATH_MAX};
 use super::errors::Problem;
 use super::input::{Given, Input, Origin, ProfileInput, SocketInput};
-use super::keys::{GitlabKeys, PolicyKeys};
-use super::settings::{GitlabSettings, Profile, Settings, SocketSettings};
+use super::keys::PolicyKeys;
+use super::settings::{Profile, Settings, SocketSettings};
 use super::values::Whole;
 use super::words::NamespaceMode;
 
+mod chain;
 mod job;
 mod lanes;
 mod more;
@@ -44,10 +45,13 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
             profiles.insert(name, checked);
         }
     }
+    let gitlab = chain::gitlab(check, &input.gitlab);
     let settings = Settings {
         socket: socket(check, &input.socket, &run_dir),
         podman: podman::podman(check, &input.podman),
-        gitlab: gitlab(check, &input.gitlab),
+        chain: chain::chain(check, &input.chain, &gitlab),
+        webhook: chain::webhook(&input.webhook),
+        gitlab,
         lanes: lanes::lanes(check, &input.lanes, &profiles),
         purge: lanes::purge(check, &input.purge),
         run_dir,
@@ -90,19 +94,6 @@ fn socket(check: &mut Checker, given: &SocketInput, run_dir: &Path) -> SocketSet
         max_connections: check.whole(&given.max_connections, 1, CONNECTIONS_MAX, ""),
         daemon_wait: check.duration(&given.daemon_wait, HOUR),
     }
-}
-
-fn gitlab(check: &mut Checker, given: &GitlabKeys) -> GitlabSettings {
-    let settings = GitlabSettings {
-        url: given.url.as_ref().map(|url| url.0.clone()),
-        ca_file: given.ca_file.as_ref().map(|path| path.0.clone().into()),
-        verify_jobs: given.verify_jobs.unwrap_or(false),
-    };
-    if settings.verify_jobs && settings.url.is_none() {
-        let origin = Origin { key: "gitlab.verify_jobs".to_owned(), span: None };
-        check.wrong(&origin, "needs url in [gitlab]: where GitLab is asked");
-    }
-    settings
 }
 
 fn profile_name(check: &mut Checker, given: &Given<String>) -> Option<String> {

@@ -1,62 +1,49 @@
 //! GitLab's API.
 
+mod error;
+mod graphql;
+mod hooks;
+mod pipelines;
+mod projects;
+mod request;
+mod token;
 mod verify;
 
-use std::fmt;
-use std::time::Duration;
+use std::sync::atomic::AtomicI64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use reqwest::{Certificate, StatusCode, Url};
+use reqwest::{Certificate, Url};
 use serde::Deserialize;
-use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::config::GitlabSettings;
-use crate::job::Secret;
+use crate::sys::secrets::Secret;
+use request::{Call, Pace};
+use token::Token;
 
+pub use error::{GitlabError, Refusal};
+pub use graphql::{Page, ScanQuery, Scanned, ScannedPipeline, is_refused, is_too_complex};
+pub use hooks::{HookRow, WishedHook};
+pub use pipelines::{JobRow, PipelineRow, PipelinesOf};
+pub use projects::{ProjectRow, parse_time};
 pub use verify::Refused;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest answer that is read, in bytes.
-const ANSWER_MAX: usize = 1 << 20;
+/// Requests at once.
+const AT_ONCE: usize = 4;
 
 /// Calls GitLab.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
     url: Url,
-}
-
-/// A call that failed.
-#[derive(Debug, Error)]
-pub enum GitlabError {
-    /// GitLab has answered that it does not want to.
-    #[error("GitLab at {url} answers {status}")]
-    Answer {
-        /// Where it is.
-        url: String,
-        /// The status of its answer.
-        status: StatusCode,
-    },
-    /// It could not be asked, or what it says is unreadable.
-    #[error("GitLab at {url}: {reason}")]
-    Unreachable {
-        /// Where it is.
-        url: String,
-        /// Why, without anything secret.
-        reason: String,
-    },
-}
-
-impl GitlabError {
-    /// Whether asking again may help: not after a clear answer.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Answer { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
-        }
-    }
+    token: Token,
+    places: Semaphore,
+    pace: Pace,
+    /// By how many milliseconds GitLab's clock is ahead of this host's.
+    ahead: AtomicI64,
 }
 
 /// What GitLab says about the job that a token belongs to (`GET /job`, doc/api/jobs.md: only while the job runs).
@@ -77,18 +64,31 @@ pub struct PipelineOfJob {
     pub project_id: i64,
 }
 
+/// What GitLab says of the token itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TokenRow {
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// The day on which it expires.
+    pub expires_at: Option<String>,
+}
+
 impl Client {
     /// A client for the GitLab of these settings; none where they name no GitLab.
     ///
     /// # Errors
-    /// When its certificates can't be read, or the system has none at all.
+    /// When its certificates or its token can't be read, or the system has no certificates at all.
     pub fn new(settings: &GitlabSettings) -> Result<Option<Self>> {
         let Some(url) = &settings.url else { return Ok(None) };
         let mut builder = reqwest::Client::builder()
-            .timeout(TIMEOUT)
             // A redirection would carry a token to wherever it leads.
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")));
+        if let Some(proxy) = &settings.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy).with_context(|| format!("[gitlab] proxy {proxy}"))?);
+        }
         if let Some(file) = &settings.ca_file {
             let pem = std::fs::read(file).with_context(|| format!("read [gitlab] ca_file {}", file.display()))?;
             let certificates = Certificate::from_pem_bundle(&pem)
@@ -101,7 +101,34 @@ impl Client {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Some(Self { http, url }))
+        Ok(Some(Self {
+            http,
+            url,
+            token: Token::read(settings.token_file.as_deref())?,
+            places: Semaphore::new(AT_ONCE),
+            pace: Pace::default(),
+            ahead: AtomicI64::new(0),
+        }))
+    }
+
+    /// Whether there is a token for everything but questions about jobs.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.token.is_there()
+    }
+
+    /// Where GitLab is, with a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The hosts by which this GitLab is known: with and without its port.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        let host = self.url.host_str().unwrap_or_default().to_owned();
+        let with_port = self.url.port().map(|port| format!("{host}:{port}"));
+        [host].into_iter().chain(with_port).collect()
     }
 
     /// The path that GitLab has on its host, without slashes around it; mostly empty.
@@ -109,48 +136,44 @@ impl Client {
         self.url.path().trim_matches('/')
     }
 
+    /// Now, by GitLab's clock as far as its answers tell: milliseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        host_now() + self.ahead.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// The job that a job token belongs to.
     ///
     /// # Errors
     /// [`GitlabError`]; 401 for a token of no running job.
     pub async fn job_of(&self, token: &Secret) -> Result<RunningJob, GitlabError> {
-        let unreachable = |reason: &dyn fmt::Display| GitlabError::Unreachable {
-            url: self.url.to_string(),
-            reason: reason.to_string(),
-        };
-        let url = self.url.join("api/v4/job").map_err(|error| unreachable(&error))?;
-        let sent = self.http.get(url).header("JOB-TOKEN", token.expose()).send().await;
-        let mut answer = sent.map_err(|error| unreachable(&causes(&error)))?;
-        if !answer.status().is_success() {
-            return Err(GitlabError::Answer { url: self.url.to_string(), status: answer.status() });
+        let call = Call::get("job").with_job_token(token).once();
+        self.json(call).await
+    }
+
+    /// What GitLab says of the token.
+    ///
+    /// # Errors
+    /// [`GitlabError`]; 404 where the token is none that GitLab describes.
+    pub async fn token(&self) -> Result<TokenRow, GitlabError> {
+        self.json(Call::get("personal_access_tokens/self")).await
+    }
+
+    /// The name of the user that the token is of.
+    ///
+    /// # Errors
+    /// [`GitlabError`]
+    pub async fn username(&self) -> Result<String, GitlabError> {
+        #[derive(Deserialize)]
+        struct User {
+            username: String,
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(&causes(&error)))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_MAX {
-                return Err(unreachable(&format!("its answer has more than {ANSWER_MAX} bytes")));
-            }
-        }
-        serde_json::from_slice(&body).map_err(|error| {
-            unreachable(&format!("its answer is not what /job says (line {}, column {})", error.line(), error.column()))
-        })
+        Ok(self.json::<User>(Call::get("user")).await?.username)
     }
 }
 
-/// An error with what caused it, without the address: that is said already.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    match (text.is_empty(), error.is_timeout()) {
-        (_, true) => format!("no answer within {}", humantime::format_duration(TIMEOUT)),
-        (true, _) => "the request failed".to_owned(),
-        _ => text,
-    }
+/// Milliseconds since 1970 by this host's clock.
+fn host_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

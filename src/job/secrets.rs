@@ -1,36 +1,11 @@
 //! What is secret in a job response. It is read when a job is prepared, used, and kept nowhere.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::Deserialize;
 
 use super::response::unreadable;
-
-/// A text that no log, error or debug output shows.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// A secret with this text.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
+pub use crate::sys::secrets::Secret;
 
 /// A registry login that GitLab gives to the job.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

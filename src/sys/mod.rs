@@ -4,3 +4,4 @@
 pub mod fds;
 pub mod files;
 pub mod process;
+pub mod secrets;

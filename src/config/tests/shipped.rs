@@ -70,7 +70,12 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.podman.environment.clear();
     found.socket.group = None;
     assert!(!found.gitlab.verify_jobs);
-    found.gitlab = Default::default();
+    assert_eq!(found.chain.args["CI_REGISTRY"], "registry.example.com");
+    (found.gitlab, found.chain.args, found.chain.overrides) = Default::default();
+    (found.chain.groups, found.chain.projects, found.chain.include, found.chain.exclude) = Default::default();
+    (found.chain.files, found.chain.kickoff, found.chain.notify.command) = Default::default();
+    (found.chain.quiet_hours, found.chain.done_when) = Default::default();
+    (found.webhook.url, found.webhook.secret_file, found.webhook.signing_secret_file) = Default::default();
     (found.purge.max_size, found.purge.project_max_size) = Default::default();
     let job = &mut found.profiles.get_mut("default").unwrap().job;
     (job.user, job.images.default_image, job.images.auth_file, job.ca_file) = Default::default();
@@ -136,6 +141,16 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[job]\nenvironment = { PATH = '/x' }", "job.environment.PATH", "taken"),
         ("[lanes]\nscope = 'projects'", "lanes.scope", "did you mean \"project\"?"),
         ("[lanes]\nscope = 'none'\n[job]\nbuild_storage = 'project'", "lanes.scope", "build_storage"),
+        ("[chain]\ngroups = ['x']", "chain.groups", "[gitlab]"),
+        ("[chain]\ngroups = ['https://x/y']", "chain.groups", "without the host"),
+        ("[chain]\nquiet_hours = '22-6'", "chain.quiet_hours", "22:00-06:00"),
+        ("[chain]\nkickoff = ['Sunday 3']", "chain.kickoff", "Sun 03:00"),
+        ("[chain]\ninterval = '2days'", "chain.interval", "\"1day\""),
+        ("[chain.notify]\nafter = '0s'", "chain.notify.after", "\"1s\""),
+        ("[[chain.project]]\nref = 'x'", "chain.project", "path"),
+        ("[[chain.project]]\npath = 'a'\n[[chain.project]]\npath = 'A'", "chain.project[1].path", "more than one"),
+        ("[webhook]\nlisten = '9252'", "webhook.listen", "127.0.0.1:9252"),
+        ("[webhook]\nurl = 'chain.example.com'", "webhook.url", "https://"),
         ("[purge]\nmin_free = '110%'", "purge.min_free", "\"100%\""),
         ("[purge]\nmin_free = '10'", "purge.min_free", "\"10%\""),
         ("[purge]\nmin_free_inodes = '10 GiB'", "purge.min_free_inodes", "\"5%\""),

@@ -211,7 +211,7 @@ pub(super) fn text<F>(given: Option<&Text<F>>) -> Option<String> {
     given.map(|text| text.0.clone())
 }
 
-fn list<F>(given: Option<&Vec<Text<F>>>) -> Vec<String> {
+pub(super) fn list<F>(given: Option<&Vec<Text<F>>>) -> Vec<String> {
     given.into_iter().flatten().map(|text| text.0.clone()).collect()
 }
 

@@ -1,0 +1,159 @@
+#![allow(clippy::unwrap_used, reason = "a failing test should say where")]
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::*;
+use crate::chain::event::Event;
+use crate::chain::facts::{Attempt, Baseline, Edge, Outcome, Pipeline, Project, Status, Success, Upstream};
+
+fn project() -> Kept {
+    let success = Success { id: 7, at: 70 };
+    let image = Upstream::Image("docker.io/library/debian:stable".into());
+    let inputs = BTreeMap::from([(Upstream::Project(1), success), (image.clone(), success)]);
+    let edge = |upstream, pinned, baseline| Edge { upstream, pinned, baseline };
+    Kept {
+        facts: Project {
+            seen: true,
+            // As the table gives them back: in the order of its key.
+            edges: vec![
+                edge(image, true, Baseline::Nothing),
+                edge(Upstream::Project(1), false, Baseline::Success(success)),
+                edge(Upstream::Project(2), false, Baseline::Unseen),
+            ],
+            latest: Some(Pipeline { id: 9, status: Status::Manual, created_at: 90 }),
+            success: Some(success),
+            attempt: Some(Attempt { inputs: inputs.clone(), at: 80, outcome: Outcome::Failed("no".into()), tries: 2 }),
+            started: Some((8, inputs)),
+            paused: true,
+            wanted: Some(9),
+            wanted_alone: true,
+            alone: Some(8),
+        },
+        about: About {
+            path: "images/app".into(),
+            web_url: "https://gitlab.example.com/images/app".into(),
+            visibility: Some("private".into()),
+            registry_prefix: Some("registry.example.com/images/app".into()),
+            default_branch: Some("main".into()),
+            head: Some("0123".into()),
+            absent_since: Some(5),
+            problems: vec!["one".into()],
+            findings: vec!["two".into(), "three".into()],
+            files: BTreeMap::from([("Containerfile".into(), "FROM x\n".into())]),
+            state: "blocked".into(),
+            state_since: 60,
+            notified: Some("blocked by 1".into()),
+            hook: HookState { id: Some(3), secrets: Some("f".into()), checked_at: Some(4), problem: Some("p".into()) },
+        },
+    }
+}
+
+fn event(delivery: Option<&str>, pipeline: i64, status: &str) -> NewEvent {
+    let event = Event { project: 1, pipeline, status: status.into(), reference: "main".into(), ..Event::default() };
+    NewEvent { received_at: 1, delivery: delivery.map(str::to_owned), event, verdict: None }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let mut kept = project();
+    store.save(&[(1, &kept), (2, &Kept::default())]).await.unwrap();
+    store.set("paused", "yes").await.unwrap();
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let found = store.projects().await.unwrap();
+    assert_eq!((&found[&1], &found[&2]), (&kept, &Kept::default()));
+    assert_eq!(store.setting("paused").await.unwrap().as_deref(), Some("yes"));
+    // Written again, it is what it is now.
+    for outcome in [Outcome::Pending, Outcome::Created(4), Outcome::Refused("rules".into())] {
+        kept.facts.attempt.as_mut().unwrap().outcome = outcome;
+        kept.facts.edges.pop();
+        store.save(&[(1, &kept)]).await.unwrap();
+        assert_eq!(store.projects().await.unwrap()[&1], kept);
+    }
+    store.forget(&[1]).await.unwrap();
+    assert_eq!(store.projects().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_comes_again_is_a_duplicate() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let is_new = async |new: NewEvent| store.add_events(&[new]).await.unwrap()[0].is_none();
+    assert!(is_new(event(Some("a"), 1, "running")).await);
+    assert!(!is_new(event(Some("a"), 1, "success")).await, "the same delivery");
+    assert!(is_new(event(Some("b"), 1, "failed")).await);
+    assert!(!is_new(event(Some("c"), 1, "failed")).await, "the same, with another key");
+    assert!(is_new(event(Some("d"), 1, "running")).await, "retried");
+    assert!(is_new(event(None, 1, "failed")).await, "failed again");
+    assert!(is_new(event(None, 2, "failed")).await, "another pipeline");
+    assert_eq!(store.open_events().await.unwrap().len(), 5);
+    store.close_events(1, i64::MAX, "looked").await.unwrap();
+    assert!(store.open_events().await.unwrap().is_empty());
+    let shown = store.events(Some(1), 3).await.unwrap();
+    assert_eq!(shown.iter().map(|row| row.pipeline).collect::<Vec<_>>(), [2, 1, 1]);
+    store.prune(2).await.unwrap();
+    assert!(store.events(None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_daemon_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let error = Store::open(dir.path()).await.unwrap_err().to_string();
+    assert!(error.contains("another windlassd"), "{error}");
+    store.close().await;
+    Store::open(dir.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_damaged_or_of_a_later_release_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chain.db");
+    let refused = async || format!("{:#}", Store::open(dir.path()).await.unwrap_err());
+    fs::write(&file, "something else that is longer than a header").unwrap();
+    let said = refused().await;
+    assert!(said.contains("no database of SQLite") && said.contains("backup"), "{said}");
+    assert_eq!(fs::read(&file).unwrap(), b"something else that is longer than a header");
+    fs::remove_file(&file).unwrap();
+
+    let store = Store::open(dir.path()).await.unwrap();
+    let many: Vec<NewEvent> = (0..500).map(|pipeline| event(None, pipeline, "running")).collect();
+    store.add_events(&many).await.unwrap();
+    store.close().await;
+    let whole = fs::read(&file).unwrap();
+    let mut broken = whole.clone();
+    broken[4096..].iter_mut().for_each(|byte| *byte = 0x5a);
+    fs::write(&file, &broken).unwrap();
+    let said = refused().await;
+    assert!(said.contains("is damaged and is left as it is"), "{said}");
+    assert_eq!(fs::read(&file).unwrap(), broken);
+
+    fs::write(&file, &whole).unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', 1, x'00', 0)")
+        .execute(&mut *store.connection().await)
+        .await
+        .unwrap();
+    store.close().await;
+    let said = refused().await;
+    assert!(said.contains("later release") && said.contains("99"), "{said}");
+}
+
+#[tokio::test]
+async fn a_backup_is_a_whole_database_that_nobody_else_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(dir.path()).await.unwrap();
+    let kept = project();
+    store.save(&[(1, &kept)]).await.unwrap();
+    let copy = other.path().join("chain.db");
+    store.backup(&copy).await.unwrap();
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let error = format!("{:#}", store.backup(&copy).await.unwrap_err());
+    assert!(error.contains("exists"), "{error}");
+    // While the first is in use.
+    assert_eq!(Store::open(other.path()).await.unwrap().projects().await.unwrap()[&1], kept);
+}
