@@ -5,9 +5,11 @@
 pub mod chain;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod executor;
 pub mod files;
 pub mod gitlab;
+pub mod http;
 pub mod init;
 pub mod job;
 pub mod lanes;

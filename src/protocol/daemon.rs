@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow};
+use super::chain::{ChainReply, ChainRequest};
 use super::init::Usage;
 
 /// The file beside the daemon's socket in which it tells shims how long to wait for it (`daemon_wait_ms`).
@@ -91,6 +92,8 @@ pub enum Request {
     ImagesList,
     /// Removes what jobs keep. For root and the daemon's own user.
     CachePurge(PurgeRequest),
+    /// Something of the chain. What changes it is for root and the daemon's own user.
+    Chain(ChainRequest),
 }
 
 /// What the daemon answers.
@@ -128,6 +131,8 @@ pub enum Reply {
         /// What went, or would go.
         removed: Vec<RemovedRow>,
     },
+    /// The answer to `Chain`.
+    Chain(Box<ChainReply>),
     /// It can't be done.
     Failed {
         /// Whose failure it is.

@@ -4,6 +4,7 @@
 //! call the init in a job's container ([`init`]). Everything read from an init is input from the job: capped and checked.
 
 pub mod admin;
+pub mod chain;
 pub mod daemon;
 pub mod files;
 pub mod frame;

@@ -10,19 +10,27 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
+use crate::controller::Controller;
 use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
 use crate::job::{Job, Secret, Secrets};
+use crate::protocol::chain::{ChainReply, ChainRequest};
 use crate::protocol::daemon::{ProcessId, Reply, Request};
 
 /// Job responses in memory at once: a bound on what many large ones can take.
 static JOB_RESPONSES: Semaphore = Semaphore::const_new(8);
 
 /// Serves one caller. What goes wrong on the way to an answer is told to the caller, and noted here.
-pub async fn serve(stream: UnixStream, refusal: Option<String>, executor: Arc<Executor>, shutdown: CancellationToken) {
+pub async fn serve(
+    stream: UnixStream,
+    refusal: Option<String>,
+    executor: Arc<Executor>,
+    chain: Option<Arc<Controller>>,
+    shutdown: CancellationToken,
+) {
     let mut channel = Channel::new(stream);
     let result = match refusal {
         Some(message) => Err(Failure::system(message)),
-        None => answer(&mut channel, &executor, &shutdown).await,
+        None => answer(&mut channel, &executor, chain.as_ref(), &shutdown).await,
     };
     if let Err(Failure { class, message }) = result {
         tracing::debug!("caller refused: {message}");
@@ -31,7 +39,12 @@ pub async fn serve(stream: UnixStream, refusal: Option<String>, executor: Arc<Ex
     }
 }
 
-async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &CancellationToken) -> Result<(), Failure> {
+async fn answer(
+    channel: &mut Channel,
+    executor: &Arc<Executor>,
+    chain: Option<&Arc<Controller>>,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
     let request = tokio::select! {
         // Not begun yet: the caller asks the next daemon.
         () = shutdown.cancelled() => return Ok(()),
@@ -39,6 +52,10 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
     };
     match request {
         Request::Status => reply(channel, Reply::Status(Box::new(executor.status()))).await,
+        Request::Chain(request) => {
+            let answer = self::chain(channel, chain, request).await?;
+            reply(channel, Reply::Chain(Box::new(answer))).await
+        }
         Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
         Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
         Request::CachePurge(request) => {
@@ -87,6 +104,25 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
             Err(Failure::system("this request comes without what it belongs to"))
         }
     }
+}
+
+/// What is asked of the chain.
+async fn chain(
+    channel: &Channel,
+    chain: Option<&Arc<Controller>>,
+    request: ChainRequest,
+) -> Result<ChainReply, Failure> {
+    let Some(chain) = chain else {
+        return Err(Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml"));
+    };
+    if request.changes() && !channel.is_administrator() {
+        return Err(Failure::system("only root and the daemon's own user may change what the chain does"));
+    }
+    let chain = Arc::clone(chain);
+    // A caller that goes away does not stop it half way.
+    let answer = tokio::spawn(async move { chain.answer(request).await }).await;
+    let answer = answer.map_err(|error| Failure::system(format!("internal error, please report it: {error}")))?;
+    answer.map_err(|error| Failure::system(format!("{error:#}")))
 }
 
 fn unreadable(error: io::Error) -> Failure {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use crate::config::SocketSettings;
+use crate::controller::Controller;
 use crate::executor::Executor;
 use crate::protocol::daemon::shim_file;
 use crate::sys::{fds, files};
@@ -59,7 +60,13 @@ impl Listener {
     }
 
     /// Serves callers until the shutdown.
-    pub async fn serve(self, executor: Arc<Executor>, tasks: TaskTracker, shutdown: CancellationToken) -> Result<()> {
+    pub async fn serve(
+        self,
+        executor: Arc<Executor>,
+        chain: Option<Arc<Controller>>,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<()> {
         loop {
             let next = async {
                 // The semaphore is never closed. Callers beyond it wait in the socket's queue.
@@ -79,10 +86,10 @@ impl Listener {
                 }
             };
             let refusal = self.refusal(&stream);
-            let (executor, shutdown) = (Arc::clone(&executor), shutdown.clone());
+            let (executor, chain, shutdown) = (Arc::clone(&executor), chain.clone(), shutdown.clone());
             tasks.spawn(async move {
                 let _place = place;
-                connection::serve(stream, refusal, executor, shutdown).await;
+                connection::serve(stream, refusal, executor, chain, shutdown).await;
             });
         }
         if let Some(path) = &self.made {

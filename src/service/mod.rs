@@ -1,5 +1,6 @@
 //! The service: start-up, its parts, and an orderly end.
 
+mod chain;
 mod channel;
 mod checks;
 mod connection;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::executor::Executor;
+use chain::Chain;
 use listener::Listener;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
@@ -27,6 +29,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Service {
     executor: Arc<Executor>,
+    chain: Option<Chain>,
     listener: Listener,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -46,6 +49,7 @@ impl Service {
         checks::init_program(&settings.podman.init)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
+        let chain = Chain::build(&settings).await?;
         let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
         checks::files_program(&executor.podman().files_program())?;
         executor.adopt().await?;
@@ -58,7 +62,7 @@ impl Service {
         for warning in executor.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(Self { executor, listener, tasks, shutdown, _lock: lock })
+        Ok(Self { executor, chain, listener, tasks, shutdown, _lock: lock })
     }
 
     /// Serves until told to end (SIGTERM or SIGINT). Running jobs go on without it.
@@ -70,12 +74,16 @@ impl Service {
         let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
         let accept = self.tasks.spawn(self.listener.serve(
             Arc::clone(&self.executor),
+            self.chain.as_ref().map(|chain| Arc::clone(&chain.controller)),
             self.tasks.clone(),
             self.shutdown.clone(),
         ));
         self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
         self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
         self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
+        if let Some(chain) = self.chain {
+            chain.spawn(&self.tasks, &self.shutdown);
+        }
         notify(&[sd_notify::NotifyState::Ready]);
         let result = tokio::select! {
             _ = terminate.recv() => Ok(()),

@@ -1,34 +1,19 @@
-//! `windlass chain`: what builds on what.
+//! `windlass chain scan`: which images Containerfiles build on.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde::Serialize;
 
-use super::ask::columns;
 use crate::chain::containerfile::{Containerfile, Kind, Ref, SIZE_MAX, Where};
+use crate::cli::ask::columns;
 
-/// Which image builds on which
+/// What to read.
 #[derive(Debug, Args)]
-pub struct ChainArgs {
-    #[command(subcommand)]
-    command: ChainCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum ChainCommand {
-    /// Reads Containerfiles and says which images they build on; nothing else is asked
-    #[command(
-        after_help = "Examples:\n  windlass chain scan Containerfile\n  windlass chain scan --arg CI_REGISTRY=registry.example.com */Containerfile --json"
-    )]
-    Scan(ScanArgs),
-}
-
-#[derive(Debug, Args)]
-struct ScanArgs {
+pub struct ScanArgs {
     /// The files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -45,16 +30,6 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Runs `windlass chain`.
-///
-/// # Errors
-/// When a file can't be read.
-pub fn run(arguments: &ChainArgs) -> Result<u8> {
-    match &arguments.command {
-        ChainCommand::Scan(scan) => self::scan(scan),
-    }
-}
-
 #[derive(Serialize)]
 struct Line<'a> {
     file: String,
@@ -62,7 +37,8 @@ struct Line<'a> {
     found: &'a Containerfile,
 }
 
-fn scan(arguments: &ScanArgs) -> Result<u8> {
+/// Runs it.
+pub(super) fn run(arguments: &ScanArgs) -> Result<u8> {
     let args: BTreeMap<String, String> = arguments.arg.iter().cloned().collect();
     let mut failed = false;
     for path in &arguments.files {

@@ -1,0 +1,185 @@
+//! The chain's controller: keeps what is known of the projects true, and acts on what `chain` decides from it.
+//!
+//! Two loops. One looks at everything on a timer (`sync`), the other at projects of which an event came, and makes a pass after each
+//! change (`work`). Neither needs the other: what one misses, the other finds.
+
+mod audit;
+mod commands;
+mod hooks;
+mod look;
+mod notify;
+mod scan;
+mod schedule;
+mod secrets;
+mod start;
+mod state;
+mod sync;
+mod view;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::chain::facts::ProjectId;
+use crate::config::{ChainSettings, Settings, WebhookSettings};
+use crate::gitlab::Client;
+use crate::store::{NewEvent, Store};
+use state::State;
+
+pub use commands::SYNC_MAX;
+pub use secrets::HookSecrets;
+
+/// How long until the next pass while something is due that only time brings on.
+const SOON: Duration = Duration::from_secs(1);
+/// How long until the next pass while nothing is.
+const LATER: Duration = Duration::from_secs(30);
+/// How often the pipelines that the chain has started are looked at, should their events get lost.
+const WATCH: Duration = Duration::from_secs(60);
+/// Pause after a look at everything that did not work.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// The controller.
+#[derive(Debug)]
+pub struct Controller {
+    settings: ChainSettings,
+    webhook: WebhookSettings,
+    gitlab: Arc<Client>,
+    store: Arc<Store>,
+    secrets: HookSecrets,
+    state: Mutex<State>,
+    /// Held from taking what is to be saved until it is saved: what is newer is written later.
+    saving: tokio::sync::Mutex<()>,
+    /// Something happened: there is work.
+    work: Notify,
+    /// Somebody wants everything to be looked at.
+    sync: Notify,
+    /// The name of the token's user, once it is known.
+    username: tokio::sync::OnceCell<String>,
+}
+
+impl Controller {
+    /// Takes up what is on record; asks GitLab nothing. None where the settings name no chain.
+    ///
+    /// # Errors
+    /// When the database, the token or the webhook's secret are not to be had.
+    pub async fn build(settings: &Settings, gitlab: Option<Arc<Client>>) -> Result<Option<Arc<Self>>> {
+        if !settings.chain.is_on() {
+            return Ok(None);
+        }
+        let gitlab = gitlab.context("[chain] needs url in [gitlab]")?;
+        if !gitlab.has_token() {
+            bail!(
+                "[chain] needs a token for GitLab's API: put one with scope api and role Maintainer into a file (mode 0600) and name it as \
+                 token_file in [gitlab], or hand it over as the systemd credential gitlab-token"
+            );
+        }
+        let secrets = HookSecrets::read(&settings.webhook, &settings.state_dir)?;
+        let store = Store::open(&settings.state_dir).await?;
+        let state = State::load(&store).await?;
+        Ok(Some(Arc::new(Self {
+            settings: settings.chain.clone(),
+            webhook: settings.webhook.clone(),
+            gitlab,
+            store: Arc::new(store),
+            secrets,
+            state: Mutex::new(state),
+            saving: tokio::sync::Mutex::new(()),
+            work: Notify::new(),
+            sync: Notify::new(),
+            username: tokio::sync::OnceCell::new(),
+        })))
+    }
+
+    /// The webhook's secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &HookSecrets {
+        &self.secrets
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores events that have come. They are on the disk when this returns.
+    ///
+    /// # Errors
+    /// When they can't be stored.
+    pub async fn take_events(&self, mut events: Vec<NewEvent>) -> Result<()> {
+        for new in &mut events {
+            new.verdict = self.verdict(new.event.project, |tracked| new.event.is_aside(tracked));
+        }
+        let verdicts = self.store.add_events(&events).await?;
+        let mut state = self.state();
+        for (new, verdict) in events.iter().zip(verdicts) {
+            state.counters.events += 1;
+            if verdict.is_none() {
+                state.dirty.insert(new.event.project);
+                self.work.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// Why nobody has to look at a project because of an event.
+    fn verdict(&self, project: ProjectId, aside: impl Fn(&str) -> Option<&'static str>) -> Option<String> {
+        let state = self.state();
+        match state.about.get(&project) {
+            None => Some("of a project that is not in the chain".to_owned()),
+            Some(about) if state.absent.contains_key(&project) => {
+                Some(format!("{} is not in the chain any more", about.path))
+            }
+            // Without a branch nothing of it counts; somebody looks, to be sure.
+            Some(about) => aside(self.tracked(about)?).map(str::to_owned),
+        }
+    }
+
+    /// Looks at projects of which events came, and makes a pass after each change; until the shutdown.
+    pub async fn work_forever(self: Arc<Self>, shutdown: CancellationToken) {
+        self.take_up().await;
+        let mut watched = tokio::time::Instant::now();
+        loop {
+            let working = async {
+                self.look_at_dirty().await;
+                if watched.elapsed() >= WATCH {
+                    self.watch().await;
+                    watched = tokio::time::Instant::now();
+                }
+                self.kick_off().await;
+                self.pass().await
+            };
+            let is_soon = tokio::select! {
+                // What a request in flight has done is looked up at the next start.
+                () = shutdown.cancelled() => return,
+                is_soon = working => is_soon,
+            };
+            let pause = if is_soon { SOON } else { LATER };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.work.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Looks at everything on a timer, and when somebody wants it; until the shutdown.
+    pub async fn sync_forever(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let worked = tokio::select! {
+                () = shutdown.cancelled() => return,
+                worked = self.sync() => worked,
+            };
+            self.work.notify_one();
+            let interval = if worked { self.settings.interval } else { self.settings.interval.min(AGAIN) };
+            // Up to a tenth by chance: several hosts' timers shall not go together.
+            let chance = fastrand::u64(0..=u64::try_from(interval.as_millis() / 10).unwrap_or(0));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.sync.notified() => {}
+                () = tokio::time::sleep(interval + Duration::from_millis(chance)) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What people are told of the chain.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::Controller;
+use super::state::State;
+use crate::chain::facts::{ProjectId, Time, Upstream};
+use crate::chain::reconcile::{self, Decision};
+use crate::protocol::chain::{ChainStatus, EdgeLine, PlanRow, ProjectLine};
+
+/// A state in one word.
+pub(super) fn kind(state: &reconcile::State) -> &'static str {
+    use reconcile::State as S;
+    match state {
+        S::Fresh => "fresh",
+        S::Running => "running",
+        S::Failed => "failed",
+        S::Canceled => "canceled",
+        S::Skipped => "skipped",
+        S::Manual => "manual",
+        S::NeverBuilt => "never-built",
+        S::Waits { .. } => "waits",
+        S::Blocked { .. } => "blocked",
+        S::Due => "due",
+        S::Starting => "starting",
+        S::Settling => "settling",
+        S::Held => "held",
+        S::Paused => "paused",
+        S::Refused { .. } => "refused",
+        S::Retries { .. } => "retries",
+        S::GaveUp { .. } => "gave-up",
+        S::Cycle { .. } => "cycle",
+    }
+}
+
+/// A state in words, with the others' names.
+pub(super) fn words_of(known: &State, state: &reconcile::State) -> String {
+    use reconcile::State as S;
+    let names = |ids: &[ProjectId], between: &str| {
+        let names: Vec<String> = ids.iter().map(|id| known.path(*id)).collect();
+        names.join(between)
+    };
+    match state {
+        S::Fresh => "fresh".to_owned(),
+        S::Running => "running".to_owned(),
+        S::Failed => "failed".to_owned(),
+        S::Canceled => "canceled".to_owned(),
+        S::Skipped => "skipped: its last pipeline ran nothing".to_owned(),
+        S::Manual => "waits for somebody to start a manual job".to_owned(),
+        S::NeverBuilt => "has no pipeline yet".to_owned(),
+        S::Waits { on } => format!("waits for {}", names(on, ", ")),
+        S::Blocked { by } => format!("blocked by {}", known.path(*by)),
+        S::Due => "due".to_owned(),
+        S::Starting => "starting".to_owned(),
+        S::Settling => "due, as soon as nothing newer has come for a while".to_owned(),
+        S::Held => "due, and held back".to_owned(),
+        S::Paused => "due, and paused".to_owned(),
+        S::Refused { reason } => format!("due, and GitLab refuses: {reason}"),
+        S::Retries { reason } => format!("due, and will be tried again: {reason}"),
+        S::GaveUp { reason } => format!("due, and given up after several attempts: {reason}"),
+        S::Cycle { path } => format!("builds on itself: {}", names(path, " -> ")),
+    }
+}
+
+/// Because of what a project is to be built, by name.
+fn because(known: &State, decision: &Decision) -> Vec<String> {
+    let asked = decision.asked.then(|| "somebody asked for it".to_owned());
+    decision.because.iter().map(|upstream| name(known, upstream)).chain(asked).collect()
+}
+
+/// The same in a sentence.
+pub(super) fn reason(known: &State, decision: &Decision) -> String {
+    let names: Vec<String> = decision.because.iter().map(|upstream| name(known, upstream)).collect();
+    match (names.is_empty(), decision.asked) {
+        (true, _) => "somebody asked for it".to_owned(),
+        (false, true) => format!("somebody asked for it, and {} succeeded", names.join(", ")),
+        (false, false) => format!("{} succeeded", names.join(", ")),
+    }
+}
+
+fn name(known: &State, upstream: &Upstream) -> String {
+    match upstream {
+        Upstream::Project(id) => known.path(*id),
+        Upstream::Image(image) => image.clone(),
+    }
+}
+
+/// A time, for people and programs.
+pub(super) fn rfc3339(time: Time) -> String {
+    let since = Duration::from_millis(u64::try_from(time).unwrap_or(0));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
+impl Controller {
+    /// The whole chain.
+    #[must_use]
+    pub fn status(&self) -> ChainStatus {
+        let plan = self.decide();
+        let held = self.held();
+        let state = self.state();
+        let mut projects: Vec<ProjectLine> =
+            plan.decisions.iter().filter_map(|(id, decision)| self.line(&state, *id, decision)).collect();
+        projects.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut problems = state.last_sync.problems.clone();
+        problems.extend(state.trouble.iter().cloned());
+        if let Some(why) = &state.last_sync.rest_alone {
+            problems.push(format!("without GraphQL each look costs requests for each project: {why}"));
+        }
+        ChainStatus {
+            gitlab: self.gitlab.url().to_string(),
+            held,
+            looked_at: state.last_sync.began.map(rfc3339),
+            took_ms: state.last_sync.took,
+            looking: state.last_sync.running,
+            problems,
+            projects,
+        }
+    }
+
+    /// Why nothing is started now, whatever is due.
+    pub(super) fn held(&self) -> Option<String> {
+        let quiet = self.quiet().map(str::to_owned);
+        quiet.or_else(|| self.settings.dry_run.then(|| "dry_run is set in [chain]".to_owned()))
+    }
+
+    fn line(&self, state: &State, id: ProjectId, decision: &Decision) -> Option<ProjectLine> {
+        let (about, facts) = (state.about.get(&id)?, state.facts.projects.get(&id)?);
+        let upstreams = facts.edges.iter().map(|edge| EdgeLine {
+            name: name(state, &edge.upstream),
+            project: match edge.upstream {
+                Upstream::Project(id) => Some(id),
+                Upstream::Image(_) => None,
+            },
+            pinned: edge.pinned,
+        });
+        let words = words_of(state, &decision.state);
+        let hook = about.hook.problem.iter().map(|problem| format!("its webhook: {problem}"));
+        Some(ProjectLine {
+            id,
+            path: about.path.clone(),
+            web_url: about.web_url.clone(),
+            reference: self.tracked(about).map(str::to_owned),
+            state: kind(&decision.state).to_owned(),
+            because: because(state, decision),
+            // What has changed since the last pass has changed now.
+            since: rfc3339(if words == about.state { about.state_since } else { self.gitlab.now() }),
+            words,
+            pipeline: facts.latest.map(|latest| latest.id),
+            success_at: facts.success.map(|success| rfc3339(success.at)),
+            upstreams: upstreams.collect(),
+            paused: facts.paused,
+            problems: about.problems.iter().cloned().chain(hook).collect(),
+            findings: about.findings.clone(),
+        })
+    }
+
+    /// What a pass would do now, of all that is not fresh.
+    pub(super) fn plan(&self) -> Vec<PlanRow> {
+        let plan = self.decide();
+        let state = self.state();
+        let row = |id: &ProjectId, decision: &Decision, step: &str| PlanRow {
+            path: state.path(*id),
+            step: step.to_owned(),
+            words: if step == "start" { reason(&state, decision) } else { words_of(&state, &decision.state) },
+            because: because(&state, decision),
+        };
+        // What is started comes first, in the order in which it is.
+        let starts = plan.triggers.iter().filter_map(|(id, _)| Some(row(id, plan.decisions.get(id)?, "start")));
+        let others = plan.decisions.iter().filter(|(_, decision)| {
+            !matches!(decision.state, reconcile::State::Fresh | reconcile::State::Due)
+                && (!decision.because.is_empty()
+                    || decision.asked
+                    || matches!(decision.state, reconcile::State::Cycle { .. }))
+        });
+        starts.chain(others.map(|(id, decision)| row(id, decision, kind(&decision.state)))).collect()
+    }
+
+    /// The chain in a few words, for a service manager's status line; none where all is fresh.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        let plan = self.decide();
+        let state = self.state();
+        let count =
+            |kinds: &[&str]| plan.decisions.values().filter(|decision| kinds.contains(&kind(&decision.state))).count();
+        let mut words = vec![format!("{} running", count(&["running", "starting"]))];
+        let due = count(&["due", "settling", "held", "waits", "paused", "retries"]);
+        if due > 0 {
+            words.push(format!("{due} due"));
+        }
+        let failed = count(&["failed", "canceled", "refused", "gave-up"]);
+        if failed > 0 {
+            words.push(format!("{failed} failed"));
+        }
+        let blocked = count(&["blocked"]);
+        let by = plan.decisions.values().find_map(|decision| match decision.state {
+            reconcile::State::Blocked { by } => Some(state.path(by)),
+            _ => None,
+        });
+        if let Some(by) = by {
+            words.push(format!("{blocked} blocked by {by}"));
+        }
+        words.join(", ")
+    }
+}

@@ -1,0 +1,50 @@
+//! The chain's part of the service: its controller, and where GitLab's events come in.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Settings;
+use crate::controller::Controller;
+use crate::gitlab::Client;
+use crate::http;
+use crate::http::intake::{self, Intake};
+
+/// The chain, ready to run.
+#[derive(Debug)]
+pub struct Chain {
+    /// Its controller.
+    pub controller: Arc<Controller>,
+    listener: Option<TcpListener>,
+}
+
+impl Chain {
+    /// Opens its database and listens for events; GitLab is asked nothing yet. None where there is no chain.
+    pub async fn build(settings: &Settings) -> Result<Option<Self>> {
+        if !settings.chain.is_on() {
+            return Ok(None);
+        }
+        let gitlab = Client::new(&settings.gitlab)?.map(Arc::new);
+        let Some(controller) = Controller::build(settings, gitlab).await? else { return Ok(None) };
+        let listener = match settings.webhook.listen {
+            Some(address) => Some(http::listen(address).await?),
+            None => None,
+        };
+        Ok(Some(Self { controller, listener }))
+    }
+
+    /// Starts its tasks.
+    pub fn spawn(self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        if let Some(listener) = self.listener {
+            let (intake, entries) = Intake::new();
+            let endpoint = http::webhook::endpoint(self.controller.secrets().clone(), intake);
+            tasks.spawn(intake::run(entries, Arc::clone(&self.controller), shutdown.clone()));
+            tasks.spawn(http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
+        }
+        tasks.spawn(Arc::clone(&self.controller).sync_forever(shutdown.clone()));
+        tasks.spawn(self.controller.work_forever(shutdown.clone()));
+    }
+}
