@@ -9,5 +9,7 @@ case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 scripts/prepare.sh --for test
 echo "==> building" >&2
 scripts/build.sh
+# Started by tests; cargo builds it by itself only where all tests run.
+cargo build --quiet --example fake-gitlab
 echo "==> testing" >&2
 cargo test --no-fail-fast "$@"

@@ -6,10 +6,12 @@
 pub mod account;
 pub mod attempt;
 pub mod call;
+pub mod client;
 pub mod coordinator;
 pub mod driver;
 pub mod frames;
 pub mod git;
+pub mod gitlab;
 pub mod host;
 pub mod http;
 pub mod images;

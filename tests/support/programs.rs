@@ -58,6 +58,16 @@ impl Programs {
     }
 }
 
+/// The fake GitLab; panics when it is missing or older than its sources.
+pub fn fake_gitlab() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_windlassd")).with_file_name("examples").join("fake-gitlab");
+    let sources = newest(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake-gitlab"));
+    let built = fs::metadata(&program).and_then(|data| data.modified());
+    let is_current = built.is_ok_and(|time| time >= sources);
+    assert!(is_current, "{} is missing or old: run cargo build --example fake-gitlab", program.display());
+    program
+}
+
 /// Copies a program, in a process of its own: one that another thread starts while this one writes would hold it open,
 /// and what is open for writing can't be started.
 pub fn copy_program(from: &Path, to: &Path) {
