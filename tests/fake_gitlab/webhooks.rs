@@ -249,3 +249,25 @@ fn in_silent_mode_nothing_is_sent() {
     assert!(receiver.received().is_empty());
     assert_eq!(gitlab.deliveries()[0].outcome, "silent");
 }
+
+#[test]
+fn a_hook_may_be_called_with_other_dates_other_kinds_and_nonsense() {
+    let (gitlab, receiver, project) = setting(&json!({"token": "s3cr3t", "signing_token": SIGNING}));
+    gitlab.webhooks(&json!({"iso_dates": true}));
+    gitlab.pipeline(project, &json!({"to": "pending"}));
+    let hook = gitlab.hooks(project)[0]["id"].as_u64().unwrap();
+    gitlab.send(hook, "Push Hook", &json!({"object_kind": "push"}));
+    gitlab.send(hook, "Pipeline Hook", &json!("{\"object_kind\": "));
+    gitlab.settle();
+    let received = receiver.received();
+    let date = received[0].json()["object_attributes"]["created_at"].as_str().unwrap().to_owned();
+    assert!(date.contains('T') && date.ends_with('Z'), "{date}");
+    assert_eq!(
+        (received[1].header("x-gitlab-event"), received[1].json()),
+        ("Push Hook", json!({"object_kind": "push"}))
+    );
+    let cut = &received[2];
+    assert_eq!((cut.body.as_slice(), cut.header("x-gitlab-token")), (b"{\"object_kind\": ".as_slice(), "s3cr3t"));
+    let wanted = signature(SIGNING, cut.header("webhook-id"), cut.header("webhook-timestamp"), &cut.body);
+    assert_eq!(cut.header("webhook-signature"), wanted);
+}
