@@ -186,8 +186,8 @@ fn pipelines_go_by_themselves_through_the_script_of_their_project() {
     assert_eq!(gitlab.show(first)["detailed_status"]["label"], "passed with warnings");
     becomes(create(), "skipped");
     becomes(create(), "success");
-    // One that was canceled stays so.
-    gitlab.change_project(project, &json!({"auto_ms": 200}));
+    // One that was canceled stays so, past the time at which it would have ended: another ends later.
+    gitlab.change_project(project, &json!({"auto_ms": 2000}));
     let last = create();
     gitlab.cancel(last);
     let next = create();

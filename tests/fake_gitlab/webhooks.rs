@@ -206,7 +206,7 @@ fn webhooks_come_late_and_out_of_order() {
     gitlab.settle();
     assert_eq!(receiver.statuses()[3..], ["pending", "running", "failed"]);
     // One that is late tells what was true when it was made, and others overtake it.
-    gitlab.webhooks(&json!({"hold": false, "late": {"share": 1, "ms": 300}}));
+    gitlab.webhooks(&json!({"hold": false, "late": {"share": 1, "ms": 1500}}));
     gitlab.bring(gitlab.pipeline(project, &json!({})), "success");
     gitlab.settle();
     assert_eq!(receiver.statuses()[6..], ["running", "success", "pending"]);
