@@ -267,6 +267,11 @@ impl FakeGitlab {
         self.control("POST", "webhooks", change);
     }
 
+    /// Calls a hook with any body, with token and signature as all of that hook have them.
+    pub fn send(&self, hook: u64, kind: &str, body: &Value) {
+        self.control("POST", "webhooks/send", &json!({"hook": hook, "kind": kind, "body": body}));
+    }
+
     /// Sends the webhooks that were kept, `kept`, `backwards` or `shuffled`; how many there were.
     pub fn release(&self, order: &str) -> u64 {
         self.control("POST", "webhooks/release", &json!({"order": order}))["released"].as_u64().unwrap()

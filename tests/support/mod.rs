@@ -22,6 +22,7 @@ pub mod player;
 pub mod processes;
 pub mod programs;
 pub mod proxy;
+pub mod receiver;
 pub mod registry;
 pub mod scenarios;
 pub mod scripts;

@@ -1,7 +1,7 @@
 //! What a test changes of the whole instance.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{done, refused};
 use crate::budget::Allowance;
@@ -9,9 +9,10 @@ use crate::faults::{Fault, Plan};
 use crate::http::{Answer, Reply};
 use crate::share::Share;
 use crate::state::{GraphqlSettings, State, Token, Version};
-use crate::webhooks::{self, Late, Order, Twice};
+use crate::webhooks::{self, Late, Order, Parcel, Twice};
 
-/// A change of the instance; what is absent stays as it is.
+/// A change of the instance: what [`Settings`](crate::state::Settings) has. What is absent stays as it is, but `graphql` is
+/// replaced as a whole.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsChange {
@@ -31,7 +32,7 @@ pub struct SettingsChange {
     clock_ahead_ms: Option<i64>,
 }
 
-/// A change of how webhooks go wrong; what is absent stays as it is.
+/// A change of how webhooks go wrong: what [`Dispatch`](crate::webhooks::Dispatch) has. What is absent stays as it is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhooksChange {
@@ -40,6 +41,7 @@ pub struct WebhooksChange {
     late: Option<Late>,
     twice: Option<Twice>,
     worker_delay_ms: Option<u64>,
+    iso_dates: Option<bool>,
     hold: Option<bool>,
     backwards: Option<usize>,
     seed: Option<u64>,
@@ -50,6 +52,17 @@ pub struct WebhooksChange {
 #[serde(default, deny_unknown_fields)]
 pub struct Release {
     order: Order,
+}
+
+/// A webhook with any body, with token and signature as all of that hook have them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    hook: u64,
+    /// Its `X-Gitlab-Event`.
+    kind: String,
+    /// JSON; a text is sent as it is, even if that is none.
+    body: Value,
 }
 
 /// Tells a null from what is absent.
@@ -108,11 +121,35 @@ pub fn webhooks(state: &mut State, change: WebhooksChange) -> Reply {
     put(&mut dispatch.late, change.late);
     put(&mut dispatch.twice, change.twice);
     put(&mut dispatch.worker_delay_ms, change.worker_delay_ms);
+    put(&mut dispatch.iso_dates, change.iso_dates);
     put(&mut dispatch.hold, change.hold);
     put(&mut dispatch.backwards, change.backwards);
     if let Some(seed) = change.seed {
         dispatch.chance.seed(seed);
     }
+    done()
+}
+
+/// `POST webhooks/send`
+pub fn send(state: &mut State, send: Send) -> Reply {
+    let project = state.projects.values().find(|project| project.hooks.contains_key(&send.hook));
+    let project = project.map(|project| project.id).ok_or_else(|| refused("there is no such hook"))?;
+    let body = match send.body {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let parcel = Parcel {
+        hook: send.hook,
+        project,
+        pipeline: 0,
+        status: String::new(),
+        kind: send.kind,
+        body,
+        key: webhooks::uuid(),
+        uuid: webhooks::uuid(),
+        is_forced: false,
+    };
+    webhooks::enqueue(state, parcel);
     done()
 }
 

@@ -16,6 +16,7 @@
 //! | `POST groups/share` | `{"group": PATH, "project": ID}` |
 //! | `POST webhooks` | how webhooks go wrong: [`instance::WebhooksChange`] |
 //! | `GET webhooks` | `{"held", "under_way"}`: how many wait to be released, and how many go out by themselves |
+//! | `POST webhooks/send` | calls a hook with any body: [`instance::Send`] |
 //! | `POST webhooks/release` | sends what was kept: `{"order": "kept" / "backwards" / "shuffled"}` |
 //! | `GET deliveries` | every webhook: by `project`, `hook`, `pipeline`, `outcome`. `DELETE` forgets them |
 //! | `POST faults` | adds something that goes wrong: [`Plan`](crate::faults::Plan); `GET` lists, `DELETE` ends them |
@@ -54,6 +55,7 @@ fn route(state: &mut State, request: &Request, words: &[&str]) -> Reply {
         ("POST", ["budget"]) => instance::budget(state, body(request)?),
         ("POST", ["webhooks"]) => instance::webhooks(state, body(request)?),
         ("GET", ["webhooks"]) => inspect::webhooks(state),
+        ("POST", ["webhooks", "send"]) => instance::send(state, body(request)?),
         ("POST", ["webhooks", "release"]) => instance::release(state, body(request)?),
         ("POST", ["faults"]) => instance::add_fault(state, body(request)?),
         ("GET", ["faults"]) => inspect::faults(state),

@@ -97,6 +97,7 @@ fn again(delivery: &Delivery) -> Option<Parcel> {
         project: delivery.project,
         pipeline: delivery.pipeline,
         status: delivery.status.clone(),
+        kind: header("X-Gitlab-Event")?,
         body: delivery.body.clone(),
         key: header("Idempotency-Key")?,
         uuid: header("X-Gitlab-Event-UUID")?,

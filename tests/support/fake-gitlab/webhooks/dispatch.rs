@@ -20,6 +20,8 @@ pub struct Dispatch {
     pub twice: Twice,
     /// How long it takes until a body is made. What it says is what is true then.
     pub worker_delay_ms: u64,
+    /// Whether their dates are written in ISO 8601, as those of other kinds of webhooks are.
+    pub iso_dates: bool,
     /// Whether all are kept until they are released.
     pub hold: bool,
     /// So many are gathered, and then sent in the opposite order; 0: none are.

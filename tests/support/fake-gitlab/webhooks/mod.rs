@@ -16,6 +16,9 @@ pub use signature::is_token as is_signing_token;
 /// The most hooks that one chain of events may fire.
 const CHAIN_MAX: usize = 100;
 
+/// What says that a webhook tells of a pipeline.
+pub const PIPELINE_HOOK: &str = "Pipeline Hook";
+
 /// A pipeline has changed.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -36,6 +39,8 @@ pub struct Parcel {
     pub pipeline: u64,
     /// The status that it tells.
     pub status: String,
+    /// Its `X-Gitlab-Event`.
+    pub kind: String,
     /// The body.
     pub body: String,
     /// The same for all attempts to deliver this.
@@ -82,6 +87,7 @@ pub fn parcel(state: &State, hook: u64, event: &Event) -> Option<Parcel> {
         project: pipeline.project,
         pipeline: pipeline.id,
         status: pipeline.status.clone(),
+        kind: PIPELINE_HOOK.to_owned(),
         body: payload::of(state, pipeline)?.to_string(),
         key: uuid(),
         uuid: event.uuid.clone().unwrap_or_else(uuid),

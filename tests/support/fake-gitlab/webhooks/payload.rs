@@ -2,20 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::clock::{rest, webhook};
+use crate::clock::{Time, rest, webhook};
 use crate::state::{Commit, Job, MergeRequest, Pipeline, Project, State, Upstream};
 
 /// What is said of a pipeline as it is now.
 pub fn of(state: &State, pipeline: &Pipeline) -> Option<Value> {
     let project = state.projects.get(&pipeline.project)?;
+    let date = if state.dispatch.iso_dates { rest } else { webhook };
     let mut body = json!({
         "object_kind": "pipeline",
-        "object_attributes": attributes(state, project, pipeline),
+        "object_attributes": attributes(state, project, pipeline, date),
         "merge_request": pipeline.merge_request.as_ref().map(|merge_request| about_merge_request(state, project, merge_request)),
         "user": user(pipeline),
         "project": about_project(state, project),
         "commit": project.commit_of(&pipeline.sha).map(|commit| about_commit(state, project, commit)),
-        "builds": pipeline.latest_jobs().map(|job| build(pipeline, job)).collect::<Vec<_>>(),
+        "builds": pipeline.latest_jobs().map(|job| build(pipeline, job, date)).collect::<Vec<_>>(),
     });
     // Unlike all other keys this one is absent where there is nothing to say.
     if let Some(upstream) = &pipeline.upstream {
@@ -24,7 +25,7 @@ pub fn of(state: &State, pipeline: &Pipeline) -> Option<Value> {
     Some(body)
 }
 
-fn attributes(state: &State, project: &Project, pipeline: &Pipeline) -> Value {
+fn attributes(state: &State, project: &Project, pipeline: &Pipeline, date: fn(Time) -> String) -> Value {
     let variables = pipeline.variables.iter().map(|(key, value)| json!({"key": key, "value": value}));
     json!({
         "id": pipeline.id,
@@ -38,8 +39,8 @@ fn attributes(state: &State, project: &Project, pipeline: &Pipeline) -> Value {
         "status": pipeline.status,
         "detailed_status": pipeline.label(),
         "stages": pipeline.stages(),
-        "created_at": webhook(pipeline.created_at),
-        "finished_at": pipeline.finished_at.map(webhook),
+        "created_at": date(pipeline.created_at),
+        "finished_at": pipeline.finished_at.map(date),
         "duration": pipeline.duration(),
         "queued_duration": pipeline.queued_duration(),
         "protected_ref": pipeline.is_protected,
@@ -103,7 +104,7 @@ fn about_commit(state: &State, project: &Project, commit: &Commit) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds of a job are few")]
-fn build(pipeline: &Pipeline, job: &Job) -> Value {
+fn build(pipeline: &Pipeline, job: &Job, date: fn(Time) -> String) -> Value {
     let seconds = |from: i64, to: i64| (to - from) as f64 / 1000.0;
     let runner = json!({
         "id": 3, "description": "runner of the tests", "runner_type": "instance_type", "active": true, "is_shared": true,
@@ -114,9 +115,9 @@ fn build(pipeline: &Pipeline, job: &Job) -> Value {
         "stage": job.plan.stage,
         "name": job.plan.name,
         "status": job.status,
-        "created_at": webhook(job.created_at),
-        "started_at": job.started_at.map(webhook),
-        "finished_at": job.finished_at.map(webhook),
+        "created_at": date(job.created_at),
+        "started_at": job.started_at.map(date),
+        "finished_at": job.finished_at.map(date),
         "duration": job.started_at.zip(job.finished_at).map(|(start, end)| seconds(start, end)),
         "queued_duration": job.started_at.map(|start| seconds(job.created_at, start)),
         "failure_reason": (job.status == "failed").then_some("script_failure"),

@@ -166,7 +166,7 @@ fn headers(state: &State, hook: &Hook, parcel: &Parcel) -> Vec<(String, String)>
     if version.has(17, 4) {
         set("Idempotency-Key", &parcel.key);
     }
-    set("X-Gitlab-Event", "Pipeline Hook");
+    set("X-Gitlab-Event", &parcel.kind);
     if version.has(16, 2) {
         set("X-Gitlab-Webhook-UUID", &uuid());
     }
