@@ -20,6 +20,7 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
            a job's start and end where a daemon keeps 100 or 10,000 lanes of other projects | where it keeps none of them
   reconcile
            a pass over a chain of 10,000 projects and 30,000 edges; without a peer
+  chain    a table of its own: a look at 1,000 projects | three REST calls for each; events stored in a second; the daemon's memory
 
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
   --rows LIST   only these rows, separated by commas
@@ -32,7 +33,7 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile json=()
+rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
@@ -43,13 +44,17 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
-row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile)'
-[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k and reconcile, separated by commas"
+row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain)'
+[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile and chain, separated by commas"
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
 scripts/build.sh --release >&2
 cargo build --quiet --release --example bench >&2
+chain=
+[[ ,$rows, != *,chain,* ]] || chain=yes
+[[ -z $chain ]] || cargo build --quiet --release --example bench-chain --example fake-gitlab >&2
+rows=,$rows, rows=${rows//,chain,/,} rows=${rows#,} rows=${rows%,}
 programs=$(realpath "${CARGO_TARGET_DIR:-target}")/release
 . scripts/lib/throwaway.sh
 
@@ -83,15 +88,25 @@ with_lanes() { # ROW LANES
 [[ ,$rows, != *,lanes100,* ]] || with_lanes lanes100 100
 [[ ,$rows, != *,lanes10k,* ]] || with_lanes lanes10k 10000
 
+run() { # COMMAND…
+  "$@" &
+  driver=$!
+  set +m
+  trap 'kill -- "-$driver" 2>/dev/null; exit 130' INT
+  trap 'kill -- "-$driver" 2>/dev/null; exit 143' TERM HUP
+  wait "$driver" || {
+    tail -n 20 "$work"/windlassd.log "$work"/chain/log >&2
+    die "the measurement failed; above are the last words of windlassd"
+  }
+  set -m
+}
+
 # In a process group of its own: an interrupted run ends with every process that the driver has started.
 set -m
-"$programs/examples/bench" --libexec "$programs/libexec" --windlass "$programs/windlass" --socket "$socket" \
-  --peer "$PWD/scripts/bench/peer" --work "$work" --image localhost/windlass/git:latest --rounds "$rounds" --rows "$rows" "${json[@]}" &
-driver=$!
-set +m
-trap 'kill -- "-$driver" 2>/dev/null; exit 130' INT
-trap 'kill -- "-$driver" 2>/dev/null; exit 143' TERM HUP
-wait "$driver" || {
-  tail -n 20 "$work/windlassd.log" >&2
-  die "the measurement failed; above are the last words of windlassd"
-}
+if [[ -n $rows ]]; then
+  run "$programs/examples/bench" --libexec "$programs/libexec" --windlass "$programs/windlass" --socket "$socket" \
+    --peer "$PWD/scripts/bench/peer" --work "$work" --image localhost/windlass/git:latest --rounds "$rounds" --rows "$rows" "${json[@]}"
+fi
+if [[ -n $chain ]]; then
+  run "$programs/examples/bench-chain" --programs "$programs" --config "$work/windlass.toml" --work "$work" --rounds "$rounds" "${json[@]}"
+fi

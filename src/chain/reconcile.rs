@@ -45,12 +45,12 @@ pub enum State {
     Manual,
     /// It has no pipeline, and nothing has happened since it is known that would make one.
     NeverBuilt,
-    /// It is due, and what it builds on is not ready.
+    /// It is due, or will be, and what it builds on is not ready.
     Waits {
         /// For whom.
         on: Vec<ProjectId>,
     },
-    /// It is due, and what it builds on will not be ready by itself.
+    /// It is due, or would be, and what it builds on will not be ready by itself.
     Blocked {
         /// The nearest that failed.
         by: ProjectId,
@@ -123,7 +123,7 @@ pub fn decide(facts: &Facts, limits: &Limits) -> Plan {
         let because: Vec<Upstream> = newest.iter().map(|(upstream, _)| upstream.clone()).collect();
         let state = match &graph.cycles[node] {
             Some(path) => State::Cycle { path: path.iter().map(|at| graph.ids[*at]).collect() },
-            None if newest.is_empty() && !asked => of_latest(project),
+            None if newest.is_empty() && !asked => unless_pending(of_latest(project), &graph, node, &verdicts),
             None => stale(&graph, node, &verdicts, &inputs(facts, project), &newest, limits),
         };
         verdicts[node] = verdict(&state, graph.ids[node], project);
@@ -159,6 +159,8 @@ enum Verdict {
     NotYet,
     /// They wait for somebody to mend this project.
     Broken(ProjectId),
+    /// There is nothing of it, and nothing is coming: who needs it can't be built, who has been built goes on.
+    Missing(ProjectId),
 }
 
 fn verdict(state: &State, id: ProjectId, project: &Project) -> Verdict {
@@ -172,11 +174,11 @@ fn verdict(state: &State, id: ProjectId, project: &Project) -> Verdict {
         | State::Held
         | State::Retries { .. } => Verdict::NotYet,
         State::Blocked { by } => Verdict::Broken(*by),
+        State::NeverBuilt => Verdict::Missing(id),
         State::Failed
         | State::Canceled
         | State::Skipped
         | State::Manual
-        | State::NeverBuilt
         | State::Paused
         | State::Refused { .. }
         | State::GaveUp { .. } => Verdict::Broken(id),
@@ -184,6 +186,7 @@ fn verdict(state: &State, id: ProjectId, project: &Project) -> Verdict {
         State::Cycle { .. } => match project.latest.map(|latest| latest.status) {
             Some(Status::Success) => Verdict::Ready,
             Some(Status::Running) => Verdict::NotYet,
+            None => Verdict::Missing(id),
             _ => Verdict::Broken(id),
         },
     }
@@ -214,6 +217,19 @@ fn inputs(facts: &Facts, project: &Project) -> Inputs {
     edges.filter_map(|edge| Some((edge.upstream.clone(), facts.success_of(&edge.upstream)?))).collect()
 }
 
+/// A project that has all that there is: fresh, unless something is on its way that it will have to be built with. Who builds on it waits
+/// for that too, and is built once.
+fn unless_pending(own: State, graph: &Graph<'_>, node: usize, verdicts: &[Verdict]) -> State {
+    if own != State::Fresh {
+        return own;
+    }
+    if let Some(by) = graph.blocker(node, verdicts, false) {
+        return State::Blocked { by };
+    }
+    let on = graph.not_yet(node, verdicts);
+    if on.is_empty() { State::Fresh } else { State::Waits { on } }
+}
+
 fn stale(
     graph: &Graph<'_>,
     node: usize,
@@ -238,17 +254,10 @@ fn stale(
             _ => {}
         }
     }
-    let of_upstreams = || graph.upstreams[node].iter().map(|upstream| (*upstream, &verdicts[*upstream]));
-    // The nearest: one that failed itself before one that is blocked.
-    let broken = of_upstreams().filter_map(|(upstream, verdict)| match verdict {
-        Verdict::Broken(by) => Some((*by != graph.ids[upstream], *by)),
-        _ => None,
-    });
-    if let Some((_, by)) = broken.min() {
+    if let Some(by) = graph.blocker(node, verdicts, true) {
         return State::Blocked { by };
     }
-    let on: Vec<ProjectId> =
-        of_upstreams().filter(|(_, verdict)| **verdict == Verdict::NotYet).map(|(at, _)| graph.ids[at]).collect();
+    let on = graph.not_yet(node, verdicts);
     if !on.is_empty() {
         return State::Waits { on };
     }
@@ -309,6 +318,26 @@ impl<'a> Graph<'a> {
             graph.order.extend(left);
         }
         graph
+    }
+
+    fn verdicts_of<'b>(&self, node: usize, verdicts: &'b [Verdict]) -> impl Iterator<Item = (ProjectId, &'b Verdict)> {
+        self.upstreams[node].iter().map(|upstream| (self.ids[*upstream], &verdicts[*upstream]))
+    }
+
+    /// The nearest that is in the way: one that failed itself before one that is blocked. `needs` says whether what has never been built
+    /// is in the way.
+    fn blocker(&self, node: usize, verdicts: &[Verdict], needs: bool) -> Option<ProjectId> {
+        let broken = self.verdicts_of(node, verdicts).filter_map(|(id, verdict)| match verdict {
+            Verdict::Broken(by) => Some((*by != id, *by)),
+            Verdict::Missing(by) if needs => Some((*by != id, *by)),
+            _ => None,
+        });
+        broken.min().map(|(_, by)| by)
+    }
+
+    /// Those that are on their way.
+    fn not_yet(&self, node: usize, verdicts: &[Verdict]) -> Vec<ProjectId> {
+        self.verdicts_of(node, verdicts).filter(|(_, verdict)| **verdict == Verdict::NotYet).map(|(id, _)| id).collect()
     }
 
     /// The shortest way from a project over what it builds on back to itself.

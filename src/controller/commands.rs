@@ -34,11 +34,12 @@ impl Controller {
                         humantime::format_duration(SYNC_MAX)
                     );
                 }
-                let status = self.status();
-                if !status.problems.is_empty() {
-                    bail!("looked at {} projects; but {}", status.projects.len(), status.problems.join("; "));
+                let state = self.state();
+                let (count, problems) = (state.facts.projects.len(), state.last_sync.problems.join("; "));
+                if !problems.is_empty() {
+                    bail!("looked at {count} projects; but {problems}");
                 }
-                done(format!("looked at {} projects", status.projects.len()))
+                done(format!("looked at {count} projects"))
             }
             ChainRequest::Rebuild { project, with_upstreams, only } => {
                 done(self.rebuild(&project, with_upstreams, only).await?)

@@ -16,6 +16,8 @@ use crate::gitlab::{GitlabError, HookRow, WishedHook};
 
 /// How old a look at a project's webhook may get, in milliseconds.
 const AGE_MAX: Time = 24 * 3600 * 1000;
+/// By how much GitLab's clock and this host's may differ unnoticed, in milliseconds: some of GitLab's times have whole seconds.
+const CLOCK: Time = 2000;
 /// Webhooks that are looked at by turns in one look at everything.
 const TURN: usize = 20;
 
@@ -67,7 +69,7 @@ impl Controller {
             let state = self.state();
             let latest = state.facts.projects.iter().filter_map(|(id, project)| {
                 let since = state.about.get(id)?.hook.checked_at?;
-                let latest = project.latest.filter(|latest| latest.created_at > since)?;
+                let latest = project.latest.filter(|latest| latest.created_at > since - CLOCK)?;
                 Some((*id, latest.id))
             });
             latest.collect()

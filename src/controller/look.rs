@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Controller;
 use crate::chain::facts::{Outcome, Pipeline, ProjectId, Status, Success};
 use crate::chain::words;
-use crate::gitlab::{GitlabError, PipelineRow, PipelinesOf, parse_time};
+use crate::gitlab::{GitlabError, PipelineRow, PipelinesOf, parse_end, parse_time};
 
 /// Pipelines that are asked for at once: those of merge requests may be among them.
 const COUNT: usize = 20;
@@ -80,7 +80,7 @@ impl Controller {
     async fn ended(&self, id: ProjectId, row: PipelineRow) -> Result<Success, GitlabError> {
         let whole = self.gitlab.pipeline(id, row.id).await?;
         let at = [&whole.finished_at, &whole.updated_at, &row.updated_at, &row.created_at];
-        let at = at.into_iter().flatten().find_map(|text| parse_time(text));
+        let at = at.into_iter().flatten().find_map(|text| parse_end(text));
         Ok(Success { id: row.id, at: at.unwrap_or_else(|| self.gitlab.now()) })
     }
 
@@ -115,7 +115,7 @@ impl Controller {
                 latest = pipeline(row).map(|pipeline| Pipeline { status, ..pipeline });
             }
             if status == Status::Success && success.is_none() {
-                let at = found.and_then(|found| parse_time(found.finished_at.as_deref()?));
+                let at = found.and_then(|found| parse_end(found.finished_at.as_deref()?));
                 success = Some(match at {
                     Some(at) => Success { id: row.id, at },
                     None => self.ended(id, row.clone()).await?,

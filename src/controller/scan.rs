@@ -12,7 +12,7 @@ use super::look::Seen;
 use crate::chain::facts::{Pipeline, ProjectId, Status, Success};
 use crate::chain::words;
 use crate::gitlab::{
-    GitlabError, ProjectRow, ScanQuery, Scanned, ScannedPipeline, is_refused, is_too_complex, parse_time,
+    GitlabError, ProjectRow, ScanQuery, Scanned, ScannedPipeline, is_refused, is_too_complex, parse_end, parse_time,
 };
 
 /// The files that say what a project builds on.
@@ -276,7 +276,7 @@ impl Controller {
                 let at = [row.finished_at.as_deref(), row.created_at.as_deref()]
                     .into_iter()
                     .flatten()
-                    .find_map(parse_time)?;
+                    .find_map(parse_end)?;
                 Some(Success { id: row.id, at })
             }
         };

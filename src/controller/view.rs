@@ -167,10 +167,13 @@ impl Controller {
         // What is started comes first, in the order in which it is.
         let starts = plan.triggers.iter().filter_map(|(id, _)| Some(row(id, plan.decisions.get(id)?, "start")));
         let others = plan.decisions.iter().filter(|(_, decision)| {
-            !matches!(decision.state, reconcile::State::Fresh | reconcile::State::Due)
-                && (!decision.because.is_empty()
-                    || decision.asked
-                    || matches!(decision.state, reconcile::State::Cycle { .. }))
+            !matches!(
+                decision.state,
+                reconcile::State::Fresh
+                    | reconcile::State::Due
+                    | reconcile::State::Running
+                    | reconcile::State::NeverBuilt
+            )
         });
         starts.chain(others.map(|(id, decision)| row(id, decision, kind(&decision.state)))).collect()
     }

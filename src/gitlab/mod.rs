@@ -26,7 +26,7 @@ pub use error::{GitlabError, Refusal};
 pub use graphql::{Page, ScanQuery, Scanned, ScannedPipeline, is_refused, is_too_complex};
 pub use hooks::{HookRow, WishedHook};
 pub use pipelines::{JobRow, PipelineRow, PipelinesOf};
-pub use projects::{ProjectRow, parse_time};
+pub use projects::{ProjectRow, parse_end, parse_time};
 pub use verify::Refused;
 
 /// How long one request may take.

@@ -167,6 +167,12 @@ pub fn parse_time(text: &str) -> Option<i64> {
     Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
 }
 
+/// The time of an end, which counts to its last moment where GitLab writes whole seconds: what began in that second may have missed it.
+#[must_use]
+pub fn parse_end(text: &str) -> Option<i64> {
+    parse_time(text).map(|time| if text.contains('.') { time } else { time + 999 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +182,8 @@ mod tests {
         assert_eq!(parse_time("2016-08-12T15:23:28.000Z"), Some(1_471_015_408_000));
         assert_eq!(parse_time("2016-08-12T17:23:28+02:00"), Some(1_471_015_408_000));
         assert_eq!(parse_time("2016-08-12 15:23:28 UTC"), Some(1_471_015_408_000));
+        assert_eq!(parse_end("2016-08-12T15:23:28Z"), Some(1_471_015_408_999));
+        assert_eq!(parse_end("2016-08-12T15:23:28.250Z"), Some(1_471_015_408_250));
         assert_eq!(parse_time("yesterday"), None);
         assert_eq!(parse_time(""), None);
     }

@@ -269,11 +269,12 @@ impl Client {
     }
 
     /// How long to wait so that the requests that are left last until GitLab counts anew: the last twentieth is left to others with
-    /// the same token.
+    /// the same token, and to what is under way already.
     fn spare(&self, headers: &HeaderMap) -> Option<Duration> {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
         let (limit, left) = (number("ratelimit-limit")?, number("ratelimit-remaining")?);
-        if left > limit / 20 {
+        let under_way = i64::try_from(super::AT_ONCE).unwrap_or(0);
+        if left > (limit / 20).max(under_way) {
             return None;
         }
         // Seconds since 1970, by GitLab's clock.

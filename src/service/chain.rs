@@ -12,6 +12,7 @@ use crate::controller::Controller;
 use crate::gitlab::Client;
 use crate::http;
 use crate::http::intake::{self, Intake};
+use crate::sys::files::make_directory;
 
 /// The chain, ready to run.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ impl Chain {
         if !settings.chain.is_on() {
             return Ok(None);
         }
+        // The roots of containers have to get past it, and nobody else can list it.
+        make_directory(&settings.state_dir, 0o711)?;
         let gitlab = Client::new(&settings.gitlab)?.map(Arc::new);
         let Some(controller) = Controller::build(settings, gitlab).await? else { return Ok(None) };
         let listener = match settings.webhook.listen {

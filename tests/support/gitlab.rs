@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
@@ -178,6 +177,11 @@ impl FakeGitlab {
     /// Adds or replaces a token.
     pub fn token(&self, token: &Value) {
         self.control("POST", "tokens", token);
+    }
+
+    /// Whether it takes a token.
+    pub fn knows(&self, token: &str) -> bool {
+        self.api_as(token, "GET", "/user", &Value::Null).status == 200
     }
 
     /// Makes a project with these files on its default branch.

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod attempt;
 pub mod call;
+pub mod chain;
 pub mod client;
 pub mod coordinator;
 pub mod driver;

@@ -102,6 +102,53 @@ fn a_failure_stops_what_is_above_it_and_a_retry_goes_on() {
 }
 
 #[test]
+fn a_long_side_of_a_diamond_is_waited_for() {
+    // 1 -> 2 -> 3 -> 5 and 1 -> 4 -> 5: when 4 is ready, 3 has not even heard of 1.
+    let mut facts = fresh(&[(1, &[]), (2, &[1]), (3, &[2]), (4, &[1]), (5, &[3, 4])]);
+    pipeline(&mut facts, 1, 50, Status::Success);
+    let mut next = 100;
+    assert_eq!(start(&mut facts, &mut next), [2, 4]);
+    end(&mut facts, 4, Status::Success);
+    assert!(start(&mut facts, &mut next).is_empty());
+    assert_eq!(state(&facts, 5), State::Waits { on: vec![3] });
+    end(&mut facts, 2, Status::Success);
+    assert_eq!(start(&mut facts, &mut next), [3]);
+    end(&mut facts, 3, Status::Success);
+    assert_eq!(start(&mut facts, &mut next), [5], "once");
+}
+
+#[test]
+fn what_has_never_been_built_is_in_the_way_of_nobody_who_is_built_already() {
+    let mut facts = fresh(&[(1, &[]), (2, &[1, 3])]);
+    facts.observe(3, None, None);
+    assert_eq!(state(&facts, 2), State::Fresh);
+    pipeline(&mut facts, 1, 50, Status::Success);
+    assert_eq!(state(&facts, 2), State::Blocked { by: 3 });
+}
+
+#[test]
+fn what_somebody_wants_is_built_once_and_alone_if_that_is_wanted() {
+    let mut facts = fresh(&[(1, &[]), (2, &[1])]);
+    let mut next = 100;
+    facts.want(1, true);
+    assert_eq!(start(&mut facts, &mut next), [1]);
+    end(&mut facts, 1, Status::Success);
+    assert_eq!((start(&mut facts, &mut next), state(&facts, 2)), (vec![], State::Fresh));
+    // The next success counts again.
+    pipeline(&mut facts, 1, 200, Status::Success);
+    next = 300;
+    assert_eq!(start(&mut facts, &mut next), [2]);
+    end(&mut facts, 2, Status::Success);
+    // What is due is not forgotten for a build that is alone.
+    pipeline(&mut facts, 1, 400, Status::Success);
+    facts.want(1, true);
+    next = 500;
+    assert_eq!(start(&mut facts, &mut next), [1]);
+    end(&mut facts, 1, Status::Success);
+    assert_eq!(start(&mut facts, &mut next), [2]);
+}
+
+#[test]
 fn the_nearest_that_failed_is_named() {
     let mut facts = fresh(&[(1, &[]), (2, &[1]), (3, &[2]), (4, &[3, 5]), (5, &[])]);
     pipeline(&mut facts, 1, 50, Status::Success);
@@ -110,9 +157,10 @@ fn the_nearest_that_failed_is_named() {
     end(&mut facts, 2, Status::Success);
     assert_eq!(start(&mut facts, &mut next), [3]);
     end(&mut facts, 3, Status::Success);
-    // 2 is due again and fails; 3 has not heard of it, 4 is due for 3.
+    // 2 fails again: 4 is due for 3, and would have to be built once more when 2 is mended.
     pipeline(&mut facts, 2, 200, Status::Failed);
-    assert_eq!(start(&mut facts, &mut next), [4], "3 is as fresh as it can be");
+    assert!(start(&mut facts, &mut next).is_empty());
+    assert_eq!((state(&facts, 3), state(&facts, 4)), (State::Blocked { by: 2 }, State::Blocked { by: 2 }));
     pipeline(&mut facts, 2, 201, Status::Success);
     pipeline(&mut facts, 3, 190, Status::Failed);
     pipeline(&mut facts, 5, 202, Status::Success);
@@ -234,7 +282,7 @@ fn what_gitlab_refuses_is_not_asked_again_until_something_changes() {
     assert!(!facts.begin_attempt(RUBY, inputs.clone(), 0), "one at a time");
     facts.settle_attempt(RUBY, Outcome::Refused("rules made no jobs".into()));
     assert_eq!(state(&facts, RUBY), State::Refused { reason: "rules made no jobs".into() });
-    assert_eq!(state(&facts, APP), State::Fresh);
+    assert_eq!(state(&facts, APP), State::Blocked { by: RUBY });
     // What only did not work is tried three times.
     for tries in 1..=TRIES_MAX {
         assert!(facts.begin_attempt(NODE, inputs.clone(), 0));

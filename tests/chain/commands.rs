@@ -1,0 +1,161 @@
+//! What an administrator asks and tells the chain.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::chain::Chain;
+use crate::support::wait::{seconds, until};
+
+fn text(chain: &Chain, arguments: &[&str]) -> String {
+    let output = chain.run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn status_graph_and_plan_say_what_is_going_on() {
+    let (chain, diamond) = Chain::diamond("");
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    let ruby = chain.started(diamond.ruby, 0);
+    chain.gitlab.bring(ruby, "failed");
+    chain.until_words("images/app", "blocked by images/ruby");
+    let table = text(&chain, &["status"]);
+    let line = table.lines().find(|line| line.starts_with("images/app")).unwrap();
+    assert!(line.contains("blocked by images/ruby"), "{table}");
+    let whole = text(&chain, &["status", "images/ruby"]);
+    assert!(whole.contains(&format!("/-/pipelines/{ruby}")) && whole.contains("builds on  images/base"), "{whole}");
+    let graph = text(&chain, &["graph"]);
+    assert!(graph.starts_with("images/base  fresh\n├─ images/node  running\n"), "{graph}");
+    assert!(text(&chain, &["graph", "--format", "mermaid"]).starts_with("flowchart LR\n"));
+    let plan = text(&chain, &["plan"]);
+    assert!(plan.contains("blocked") && plan.contains("images/app"), "{plan}");
+    let missing = chain.run(&["status", "images/none"]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("the chain has no project \"images/none\""));
+}
+
+#[test]
+fn a_rebuild_takes_what_builds_on_it_along_or_not() {
+    let (chain, diamond) = Chain::diamond("");
+    assert!(text(&chain, &["rebuild", "images/ruby"]).contains("images/ruby is built"));
+    let ruby = chain.started(diamond.ruby, 0);
+    chain.gitlab.bring(ruby, "success");
+    let app = chain.started(diamond.app, 0);
+    chain.gitlab.bring(app, "success");
+    chain.until_words("images/app", "fresh");
+    // Alone: nothing follows.
+    text(&chain, &["rebuild", "images/ruby", "--only"]);
+    let ruby = chain.started(diamond.ruby, 1);
+    chain.gitlab.bring(ruby, "success");
+    chain.until_words("images/ruby", "fresh");
+    chain.settle();
+    chain.sync();
+    assert_eq!((chain.starts(diamond.app).len(), chain.words("images/app").as_str()), (1, "fresh"));
+    // With everything below it, in order, and it itself once.
+    assert!(text(&chain, &["rebuild", "images/app", "--with-upstreams"]).contains("after 3 that it builds on"));
+    let base = chain.started(diamond.base, 0);
+    assert_eq!((chain.starts(diamond.ruby).len(), chain.starts(diamond.app).len()), (2, 1));
+    chain.gitlab.bring(base, "success");
+    let ruby = chain.started(diamond.ruby, 2);
+    let node = chain.started(diamond.node, 0);
+    chain.gitlab.bring(ruby, "success");
+    chain.gitlab.bring(node, "success");
+    let app = chain.started(diamond.app, 1);
+    chain.gitlab.bring(app, "success");
+    chain.until_words("images/app", "fresh");
+    chain.sync();
+    let counts = [diamond.base, diamond.ruby, diamond.node, diamond.app].map(|project| chain.starts(project).len());
+    assert_eq!(counts, [1, 3, 1, 2]);
+}
+
+#[test]
+fn what_is_paused_is_not_built_until_it_is_resumed() {
+    let (chain, diamond) = Chain::diamond("");
+    text(&chain, &["pause", "images/ruby"]);
+    text(&chain, &["pause"]);
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    chain.until_words("images/node", "held back");
+    // A pause outlives the daemon.
+    chain.host.crash_daemon();
+    chain.until_looked();
+    assert_eq!(chain.status()["held"], "the chain is paused");
+    assert!(chain.starts(diamond.node).is_empty());
+    text(&chain, &["resume"]);
+    chain.started(diamond.node, 0);
+    chain.until_words("images/ruby", "due, and paused");
+    assert!(chain.starts(diamond.ruby).is_empty());
+    text(&chain, &["resume", "images/ruby"]);
+    chain.started(diamond.ruby, 0);
+}
+
+#[test]
+fn somebody_is_told_once_of_what_stays_failed() {
+    let (chain, diamond) = Chain::diamond("");
+    let file = chain.host.dir().join("told");
+    let script = chain.host.dir().join("tell");
+    std::fs::write(&script, format!("#!/bin/sh\ncat >>{0}\necho >>{0}\n", file.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    chain.restart(&format!("[chain.notify]\ncommand = ['{}', 'it']\nafter = '1s'", script.display()));
+    chain.until_looked();
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    let ruby = chain.started(diamond.ruby, 0);
+    chain.gitlab.bring(ruby, "failed");
+    let told = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    chain.until_words("images/app", "blocked by images/ruby");
+    until("both are told of", seconds(60), || {
+        // Whatever makes a pass come.
+        chain.sync();
+        told().len() >= 2
+    });
+    let mut words: Vec<String> = told()
+        .iter()
+        .map(|notice| format!("{}: {}", notice["project"].as_str().unwrap(), notice["words"].as_str().unwrap()))
+        .collect();
+    words.sort();
+    assert_eq!(words, ["images/app: blocked by images/ruby", "images/ruby: failed"]);
+    chain.host.crash_daemon();
+    chain.until_looked();
+    chain.sync();
+    assert_eq!(told().len(), 2, "once for each reason");
+}
+
+#[test]
+fn a_backup_is_made_while_it_runs_and_only_administrators_change_anything() {
+    let (chain, _) = Chain::diamond("");
+    let copy = chain.host.dir().join("copy.db");
+    assert!(text(&chain, &["backup", copy.to_str().unwrap()]).contains("copy.db"));
+    let again = chain.run(&["backup", copy.to_str().unwrap()]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("exists"));
+}
+
+#[test]
+fn a_chain_that_can_not_work_keeps_the_daemon_from_starting_and_says_why() {
+    let (chain, _) = Chain::diamond("");
+    chain.host.end_daemon(Signal::SIGTERM);
+    let fails = |toml: &str, said: &str| {
+        chain.configure(toml);
+        let output = std::process::Command::new(&chain.host.programs.windlassd)
+            .arg("--config")
+            .arg(chain.host.config())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(said), "{toml}: {text}");
+    };
+    fails("[gitlab]\ntoken_file = '/nowhere/token'", "/nowhere/token");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    fails(&format!("[webhook]\nlisten = '{}'", taken.local_addr().unwrap()), "listen at 127.0.0.1");
+    let database = chain.host.state_dir().join("chain.db");
+    let kept = std::fs::read(&database).unwrap();
+    std::fs::write(&database, "not a database at all").unwrap();
+    fails("", "is no database of SQLite and is left as it is");
+    std::fs::write(&database, kept).unwrap();
+    chain.configure("");
+    chain.host.start_daemon();
+    chain.until_looked();
+}

@@ -1,0 +1,13 @@
+//! The image chain: daemon, GitLab and administrator together, over HTTP.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod discovery;
+mod endpoint;
+mod faults;
+mod hooks;
+mod order;
