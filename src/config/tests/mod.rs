@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{ConfigErrors, Settings, parse};
 
+mod directory;
 mod properties;
 mod reports;
 mod shipped;
