@@ -12,7 +12,8 @@ use windlass::service::Service;
 /// Runs GitLab CI jobs in podman containers.
 ///
 /// Started by systemd, or by hand for a look. gitlab-runner's custom executor reaches it through windlass-config,
-/// windlass-prepare, windlass-run and windlass-cleanup. SIGTERM ends it; running jobs go on and are taken up again by the next start.
+/// windlass-prepare, windlass-run and windlass-cleanup. SIGTERM ends it; running jobs go on and are taken up again by the next start. SIGHUP has it
+/// read its configuration again.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(async { Service::build(settings).await?.run().await }));
+        .and_then(|runtime| runtime.block_on(async { Service::build(&arguments.config, settings).await?.run().await }));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+mod change;
 mod checks;
 mod effective;
 mod errors;
@@ -29,6 +30,7 @@ mod validate;
 mod values;
 mod words;
 
+pub use change::{Change, change};
 pub use effective::to_toml;
 pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;

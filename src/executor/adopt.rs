@@ -76,7 +76,7 @@ impl Executor {
     /// A stage ran when the last daemon ended. Its shim, if it lives, comes back; if it does not, nobody waits for the stage.
     fn await_shim(self: &Arc<Self>, lease: &Arc<Lease>) {
         let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
-        let patience = self.settings.socket.daemon_wait.max(Duration::from_secs(10));
+        let patience = self.settings().socket.daemon_wait.max(Duration::from_secs(10));
         self.tasks.spawn(async move {
             tokio::select! {
                 () = executor.shutdown.cancelled() => return,

@@ -41,6 +41,13 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
         Request::Status => reply(channel, Reply::Status(Box::new(executor.status()))).await,
         Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
         Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
+        Request::Drain { on } => {
+            if !channel.is_administrator() {
+                return Err(Failure::system("only root and the daemon's own user may keep jobs from this host"));
+            }
+            executor.set_drained(on)?;
+            reply(channel, Reply::Done).await
+        }
         Request::CachePurge(request) => {
             if !channel.is_administrator() && !request.dry_run {
                 return Err(Failure::system("only root and the daemon's own user may remove what jobs keep"));

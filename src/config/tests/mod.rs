@@ -12,6 +12,8 @@ mod reports;
 mod shipped;
 mod values;
 
+pub(super) use shipped::uncommented;
+
 fn settings(text: &str) -> Settings {
     parse(Path::new("w.toml"), text).unwrap_or_else(|errors| panic!("{errors}\n--- of\n{text}"))
 }
