@@ -1,13 +1,12 @@
 //! The daemon; see `windlass::service`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use windlass::config;
-use windlass::service::Service;
+use windlass::service::{Service, journal};
 
 /// Runs GitLab CI jobs in podman containers.
 ///
@@ -27,12 +26,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(arguments.log)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    journal::start(arguments.log);
     let settings = match config::load(&arguments.config) {
         Ok(settings) => settings,
         Err(errors) => {

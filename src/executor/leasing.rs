@@ -83,7 +83,10 @@ impl Executor {
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         self.watch(&lease);
         let record = lease.record();
-        tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, profile = name, "leased");
+        let (job, slot) = (&record.job, record.slot);
+        lease.span.in_scope(|| {
+            tracing::info!(lease = %lease.id, profile = name, "job {} of {} has slot {name}/{slot}", job.id, job.project_path);
+        });
         Ok(lease)
     }
 

@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::channel::Channel;
 use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
@@ -72,11 +73,13 @@ async fn answer(channel: &mut Channel, executor: &Arc<Executor>, shutdown: &Canc
         Request::Prepare { lease, profile, caller, inputs } => {
             let lease = executor.lease(&lease)?;
             let inputs = if inputs { self::inputs(channel, lease.record().job.id).await? } else { Inputs::default() };
-            prepare(channel, executor, &lease, profile.as_deref(), caller, inputs).await
+            let preparing = prepare(channel, executor, &lease, profile.as_deref(), caller, inputs);
+            preparing.instrument(lease.span.clone()).await
         }
         Request::Stage { lease, stage, attach } => {
             let lease = executor.lease(&lease)?;
-            self::stage(channel, executor, shutdown, &lease, &stage, attach).await
+            let span = tracing::error_span!(parent: &lease.span, "stage", stage);
+            self::stage(channel, executor, shutdown, &lease, &stage, attach).instrument(span).await
         }
         Request::Cleanup { lease: Some(id), runner: _ } => {
             // One that is not there has been cleaned up already.

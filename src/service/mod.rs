@@ -3,6 +3,7 @@
 mod channel;
 mod checks;
 mod connection;
+pub mod journal;
 mod listener;
 mod notify;
 mod reload;
