@@ -125,6 +125,25 @@ fn a_wrong_configuration_is_refused_with_78_and_every_error_in_its_place() {
 }
 
 #[test]
+fn check_shows_what_several_files_give_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("windlass.toml");
+    std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+    std::fs::write(&main, "slots = 3\n").unwrap();
+    std::fs::write(dir.path().join("conf.d/10-slots.toml"), "slots = 5\n").unwrap();
+    let check = || Command::new(env!("CARGO_BIN_EXE_windlass")).arg("check").arg(&main).output().unwrap();
+    let valid = check();
+    assert_eq!(valid.status.code(), Some(0), "{}", text(&valid));
+    for part in ["windlass.toml is valid together with 10-slots.toml of conf.d", "\nslots = 5\n"] {
+        assert!(text(&valid).contains(part), "{part:?} is missing:\n{}", text(&valid));
+    }
+    std::fs::write(dir.path().join("conf.d/20-grace.toml"), "[job]\ngrace = 'soon'\n").unwrap();
+    let wrong = check();
+    assert_eq!(wrong.status.code(), Some(78), "{}", text(&wrong));
+    assert!(text(&wrong).contains("conf.d/20-grace.toml:2:9: job.grace:"), "{}", text(&wrong));
+}
+
+#[test]
 fn a_second_daemon_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let host = HOST.get();
     let config = host.config().display().to_string();

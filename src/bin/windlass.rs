@@ -28,10 +28,12 @@ enum Command {
     },
     Cache(cli::cache::CacheArgs),
     Chain(cli::chain::ChainArgs),
+    Drain(cli::drain::DrainArgs),
     Images(cli::cache::ImagesArgs),
     Import(cli::import::ImportArgs),
     Status(cli::status::StatusArgs),
     Try(cli::try_job::TryArgs),
+    Undrain(cli::drain::UndrainArgs),
 }
 
 fn main() -> ExitCode {
@@ -47,10 +49,12 @@ fn main() -> ExitCode {
         Command::Check { file } => cli::check::run(&file, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Cache(arguments) => cli::cache::run(&arguments),
         Command::Chain(arguments) => cli::chain::run(&arguments),
+        Command::Drain(arguments) => cli::drain::run(&arguments),
         Command::Images(arguments) => cli::cache::run_images(&arguments),
         Command::Import(arguments) => cli::import::run(&arguments),
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Try(arguments) => cli::try_job::run(&arguments),
+        Command::Undrain(arguments) => cli::drain::undo(&arguments),
     };
     match result {
         Ok(code) => code.into(),

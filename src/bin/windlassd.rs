@@ -1,18 +1,18 @@
 //! The daemon; see `windlass::service`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use windlass::config;
-use windlass::service::Service;
+use windlass::service::{Service, journal};
 
 /// Runs GitLab CI jobs in podman containers.
 ///
 /// Started by systemd, or by hand for a look. gitlab-runner's custom executor reaches it through windlass-config,
-/// windlass-prepare, windlass-run and windlass-cleanup. SIGTERM ends it; running jobs go on and are taken up again by the next start.
+/// windlass-prepare, windlass-run and windlass-cleanup. SIGTERM ends it; running jobs go on and are taken up again by the next start. SIGHUP has it
+/// read its configuration again.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -26,12 +26,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(arguments.log)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    journal::start(arguments.log);
     let settings = match config::load(&arguments.config) {
         Ok(settings) => settings,
         Err(errors) => {
@@ -44,7 +39,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(async { Service::build(settings).await?.run().await }));
+        .and_then(|runtime| runtime.block_on(async { Service::build(&arguments.config, settings).await?.run().await }));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

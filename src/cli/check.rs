@@ -25,7 +25,7 @@ pub fn run(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
         }
     };
     let text = config::to_toml(&settings).map_err(io::Error::other)?;
-    writeln!(out, "# {} is valid. The settings in effect:", file.display().to_string().escape_debug())?;
+    writeln!(out, "# {}. The settings in effect:", valid(file).escape_debug())?;
     for warning in config::warnings(&settings) {
         writeln!(out, "# Warning: {warning}.")?;
     }
@@ -35,6 +35,17 @@ pub fn run(file: &Path, out: &mut dyn Write) -> io::Result<u8> {
     writeln!(out, "\n{text}")?;
     out.flush()?;
     Ok(0)
+}
+
+/// Which files the settings are from.
+fn valid(file: &Path) -> String {
+    let beside = config::drop_ins(file).unwrap_or_default();
+    let names: Vec<String> =
+        beside.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+    match names.as_slice() {
+        [] => format!("{} is valid", file.display()),
+        names => format!("{} is valid together with {} of conf.d", file.display(), names.join(", ")),
+    }
 }
 
 /// What a daemon of this user could enforce. podman is asked only where its answer counts, since it may not be installed yet.

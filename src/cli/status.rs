@@ -60,6 +60,9 @@ fn table(status: &Status, now: SystemTime) -> String {
         ago(&daemon.started_at, now),
         status.slots.len()
     ));
+    if let Some(since) = &daemon.drained_since {
+        line(format_args!("drained for {}: no new jobs are taken until `windlass undrain`", ago(since, now)));
+    }
     for warning in &daemon.warnings {
         line(format_args!("warning: {warning}"));
     }
@@ -142,6 +145,7 @@ mod tests {
             profile: "default".into(),
             index,
             lease: lease.map(str::to_owned),
+            goes: false,
         };
         let status = Status {
             daemon: DaemonStatus {
@@ -149,6 +153,7 @@ mod tests {
                 pid: 1,
                 started_at: "2026-01-01T00:00:00Z".into(),
                 warnings: vec![],
+                drained_since: None,
             },
             slots: vec![slot(0, Some("0123")), slot(1, None)],
             leases: vec![lease, waiting],

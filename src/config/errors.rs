@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+
+use super::sources::Sources;
 
 /// Longer lines of the file are shown in part.
 const SHOWN_LINE: usize = 160;
@@ -12,34 +13,28 @@ const SHOWN_LINE: usize = 160;
 pub struct Problem {
     /// The dotted key, `syntax` where the file is not TOML, empty where the file as a whole is meant.
     pub key: String,
-    /// Bytes of the file that it is about.
+    /// What it is about, in bytes of all files together.
     pub span: Option<Range<usize>>,
     /// What is wrong, and what would be valid.
     pub message: String,
 }
 
-/// Everything that is wrong with one configuration file, in the file's order.
+/// Everything that is wrong with a configuration, in the order of its files.
 #[derive(Debug, Clone)]
 pub struct ConfigErrors {
-    file: PathBuf,
-    text: String,
+    sources: Sources,
     problems: Vec<Problem>,
     /// Said after the problems: why there may be more of them than these.
     note: Option<&'static str>,
 }
 
 impl ConfigErrors {
-    pub(super) fn new(file: &Path, text: &str, mut problems: Vec<Problem>, note: Option<&'static str>) -> Self {
+    pub(super) fn new(sources: Sources, mut problems: Vec<Problem>, note: Option<&'static str>) -> Self {
         problems.sort_by_key(|problem| problem.span.as_ref().map_or((0, 0), |span| (span.start, span.end)));
-        Self { file: file.to_owned(), text: text.to_owned(), problems, note }
+        Self { sources, problems, note }
     }
 
-    /// The file could not be read at all.
-    pub(super) fn unreadable(file: &Path, message: String) -> Self {
-        Self::new(file, "", vec![Problem { key: String::new(), span: None, message }], None)
-    }
-
-    /// The problems, in the file's order.
+    /// The problems, in the order of the files.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -55,8 +50,9 @@ impl fmt::Display for ConfigErrors {
             if index > 0 {
                 writeln!(f)?;
             }
-            let place = problem.span.as_ref().map(|span| Place::of(&self.text, span));
-            write!(f, "{}:", self.file.display())?;
+            let (source, place) = self.sources.locate(problem.span.as_ref()).ok_or(fmt::Error)?;
+            let place = place.map(|span| Place::of(&source.text, &span));
+            write!(f, "{}:", source.path.display())?;
             if let Some(place) = &place {
                 write!(f, "{}:{}:", place.line, place.column)?;
             }

@@ -1,4 +1,4 @@
-//! From the file's text to a fragment: what is not TOML, keys that there are none of, values of the wrong kind.
+//! From the files' texts to a fragment: what is not TOML, keys that there are none of, values of the wrong kind.
 //!
 //! The TOML library stops at the first value that does not fit. So the value is taken out of the parsed document and
 //! the document read again, until it reads: then every problem is known, and whatever was sound is in the fragment.
@@ -10,8 +10,9 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::errors::Problem;
 use super::fragment::Fragment;
 use super::schema::{FILE, Shape};
+use super::sources::Sources;
 use super::tree::{self, Path, Step};
-use super::{MAX_PROBLEMS, suggest, syntax};
+use super::{MAX_PROBLEMS, layers, suggest, syntax};
 
 /// What was read, and what could not be.
 pub(super) struct Read {
@@ -21,16 +22,48 @@ pub(super) struct Read {
     pub note: Option<&'static str>,
 }
 
-/// Reads the text of a configuration file.
-pub(super) fn read(text: &str) -> Read {
-    let mut parsed = syntax::parse(text);
-    let mut problems = parsed.problems;
-    if !parsed.whole {
-        let note = Some("The rest of the file can be checked when this is mended.");
+/// Reads the files of a configuration. Each is looked at by itself, so that what a later one replaces is sound too.
+pub(super) fn read(sources: &Sources) -> Read {
+    let (mut problems, mut all) = (Vec::new(), DeTable::new());
+    let (mut complete, mut note) = (true, None);
+    for source in sources.iter() {
+        if let Some(problem) = &source.unread {
+            problems.push(problem.clone());
+            complete = false;
+            continue;
+        }
+        let (table, mut found) = read_one(&source.text);
+        for span in found.iter_mut().filter_map(|problem| problem.span.as_mut()) {
+            *span = span.start + source.start..span.end + source.start;
+        }
+        problems.append(&mut found);
+        match table {
+            Some(table) => layers::put_over(&mut all, layers::moved(table, source.start)),
+            None => {
+                complete = false;
+                note = Some("The rest of the file can be checked when this is mended.");
+            }
+        }
+    }
+    if !complete {
+        // Keys may be missing: whatever depends on them can't be judged.
         return Read { fragment: Fragment::default(), problems, note };
     }
-    check_keys(parsed.table.get_mut(), &FILE, &Path::default(), &mut problems);
-    Read { fragment: read_values(parsed.table, &mut problems), problems, note: None }
+    Read { fragment: read_values(&mut all, &mut problems), problems, note: None }
+}
+
+/// Reads one file; no table if not all of it was understood.
+fn read_one(text: &str) -> (Option<DeTable<'_>>, Vec<Problem>) {
+    let parsed = syntax::parse(text);
+    let mut problems = parsed.problems;
+    if !parsed.whole {
+        return (None, problems);
+    }
+    let mut table = parsed.table.into_inner();
+    check_keys(&mut table, &FILE, &Path::default(), &mut problems);
+    // For its problems alone: what does not fit is then no longer in the table.
+    read_values(&mut table, &mut problems);
+    (Some(table), problems)
 }
 
 /// Reports keys that there are none of, and values where a table has to be; takes both out of the table.
@@ -100,20 +133,29 @@ fn not_a_table(shape: &Shape, path: &Path, value: &DeValue<'_>) -> String {
     }
 }
 
-/// Reads the values; those of the wrong kind are reported, and missing in what is returned.
-fn read_values(mut table: Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> Fragment {
+/// Reads the values; those of the wrong kind are reported, and taken out of the table.
+fn read_values(table: &mut DeTable<'_>, problems: &mut Vec<Problem>) -> Fragment {
     while problems.len() <= MAX_PROBLEMS {
-        let error = match Fragment::deserialize(Deserializer::from(table.clone())) {
+        let error = match Fragment::deserialize(Deserializer::from(Spanned::new(0..0, table.clone()))) {
             Ok(fragment) => return fragment,
             Err(error) => error,
         };
-        let path = error.span().and_then(|span| tree::about(table.get_ref(), &span));
+        let path = error.span().and_then(|span| tree::about(table, &span));
         let key = path.as_ref().map(Path::to_string).unwrap_or_default();
-        problems.push(Problem { key, span: error.span(), message: in_words(error.message()) });
-        match path {
-            Some(path) => tree::remove(table.get_mut(), &path),
-            None => break,
+        let problem = Problem { key, span: error.span(), message: in_words(error.message()) };
+        let Some(mut path) = path else {
+            problems.push(problem);
+            break;
+        };
+        if problems.contains(&problem) {
+            // What took the place of a list's item does not fit either: the list goes.
+            while matches!(path.0.last(), Some(Step::Index(_))) {
+                path.0.pop();
+            }
+        } else {
+            problems.push(problem);
         }
+        tree::remove(table, &path);
     }
     Fragment::default()
 }

@@ -56,6 +56,8 @@ pub struct Controller {
     work: Notify,
     /// Somebody wants everything to be looked at.
     sync: Notify,
+    /// A pass is over.
+    passed: Notify,
     /// The name of the token's user, once it is known.
     username: tokio::sync::OnceCell<String>,
 }
@@ -89,6 +91,7 @@ impl Controller {
             saving: tokio::sync::Mutex::new(()),
             work: Notify::new(),
             sync: Notify::new(),
+            passed: Notify::new(),
             username: tokio::sync::OnceCell::new(),
         })))
     }
@@ -101,6 +104,11 @@ impl Controller {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a pass is over.
+    pub async fn passed(&self) {
+        self.passed.notified().await;
     }
 
     /// Stores events that have come. They are on the disk when this returns.
@@ -155,6 +163,7 @@ impl Controller {
                 () = shutdown.cancelled() => return,
                 is_soon = working => is_soon,
             };
+            self.passed.notify_waiters();
             let pause = if is_soon { SOON } else { LATER };
             tokio::select! {
                 () = shutdown.cancelled() => return,

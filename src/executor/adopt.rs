@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tracing::Instrument;
 
 use super::builds::Place;
 use super::record::{LeaseId, Record, Role, State};
@@ -56,7 +57,9 @@ impl Executor {
         }
         let lease = Arc::new(Lease::new(record.clone(), &self.leases_dir(), slot));
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
-        tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, state = ?record.state, "adopted");
+        let _in = lease.span.enter();
+        let job = &record.job;
+        tracing::info!(lease = %lease.id, state = ?record.state, "job {} of {} goes on in slot {}/{}", job.id, job.project_path, record.profile, record.slot);
         if record.state == State::Ending {
             lease.begin_end("it was ending when the daemon was restarted");
             self.tear_down(&lease);
@@ -76,8 +79,9 @@ impl Executor {
     /// A stage ran when the last daemon ended. Its shim, if it lives, comes back; if it does not, nobody waits for the stage.
     fn await_shim(self: &Arc<Self>, lease: &Arc<Lease>) {
         let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
-        let patience = self.settings.socket.daemon_wait.max(Duration::from_secs(10));
-        self.tasks.spawn(async move {
+        let span = lease.span.clone();
+        let patience = self.settings().socket.daemon_wait.max(Duration::from_secs(10));
+        let waiting = async move {
             tokio::select! {
                 () = executor.shutdown.cancelled() => return,
                 () = lease.ended.cancelled() => return,
@@ -91,7 +95,8 @@ impl Executor {
                 let role = record.stage.as_ref().map_or(Role::Job, |stage| record.role_of(&stage.name));
                 executor.settle(&lease, role).await;
             }
-        });
+        };
+        self.tasks.spawn(waiting.instrument(span));
     }
 }
 

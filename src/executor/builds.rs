@@ -103,7 +103,7 @@ impl Executor {
             Place::Kept => "is kept for the project",
         };
         log.line(format!("Storage for building images ({}{reason}) {kept}", word(driver)));
-        let configuration = self.settings.state_dir.join(format!("storage-{}.conf", word(driver)));
+        let configuration = self.settings().state_dir.join(format!("storage-{}.conf", word(driver)));
         let text = configuration_text(driver);
         // Two writers at once would take each other's new file away.
         let turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +135,7 @@ impl Executor {
         if wanted != BuildDriver::Auto {
             return (wanted, String::new());
         }
-        match self.overlay.get_or_init(|| try_overlay(&self.settings.state_dir)).await {
+        match self.overlay.get_or_init(|| async { try_overlay(&self.settings().state_dir).await }).await {
             Ok(()) => (BuildDriver::Overlay, String::new()),
             Err(reason) => {
                 let devices = &record.settings.isolation.devices;

@@ -53,7 +53,7 @@ impl Executor {
             bundle.push(b'\n');
         }
         bundle.extend_from_slice(&own);
-        let path = self.settings.state_dir.join(format!("ca-{profile}.crt"));
+        let path = self.settings().state_dir.join(format!("ca-{profile}.crt"));
         // Two writers at once would take each other's new file away.
         let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
         if std::fs::read(&path).ok().as_ref() != Some(&bundle) {

@@ -90,7 +90,7 @@ impl Executor {
     }
 
     pub(super) fn user_map(&self, lease: &Lease) -> Result<UserMap, Failure> {
-        let UserNamespace::Separate { first, size, ranges: count } = self.settings.podman.user_namespace else {
+        let UserNamespace::Separate { first, size, ranges: count } = self.settings().podman.user_namespace else {
             return Ok(UserMap::Host);
         };
         if !self.podman.rootful {

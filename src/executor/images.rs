@@ -228,7 +228,7 @@ impl Executor {
                 .settings
                 .ca_file
                 .as_ref()
-                .map(|_| certificates_dir(&self.settings.run_dir, &record.profile)),
+                .map(|_| certificates_dir(&self.settings().run_dir, &record.profile)),
         }
     }
 

@@ -74,7 +74,7 @@ impl Executor {
     /// Takes lanes for a lease and writes that into its record, unless nothing is to be kept.
     pub(super) async fn take_lane(&self, lease: &Lease, inputs: &Inputs, map: UserMap, log: &JobLog) -> Result<()> {
         let record = lease.record();
-        let pipeline = match self.settings.lanes.scope {
+        let pipeline = match self.settings().lanes.scope {
             LaneScope::None => return Ok(()),
             LaneScope::Project => None,
             LaneScope::Pipeline if record.job.pipeline.is_none() => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::record::{LeaseId, Record, Role, State};
 use super::slots::Slot;
@@ -27,6 +28,8 @@ pub struct Lease {
     record: Mutex<Record>,
     notes: Mutex<Notes>,
     slot: Mutex<Option<Slot>>,
+    /// Whatever is said of it is said in this, so that the journal can be asked for one job, project, slot or pipeline.
+    pub span: Span,
     /// The time of the last line of each service's log that was passed on, in podman's words.
     pub log_times: Mutex<HashMap<String, String>>,
 }
@@ -44,8 +47,12 @@ struct Notes {
 impl Lease {
     /// A lease with this record, which lives below `leases_dir`.
     pub fn new(record: Record, leases_dir: &Path, slot: Slot) -> Self {
+        let (job, pipeline) = (&record.job, record.job.pipeline);
+        // Of the highest level, so that no filter takes it away from what passes.
+        let span = tracing::error_span!("job", job = job.id, project = %job.project_path, slot = slot.index, pipeline);
         Self {
             id: record.id.clone(),
+            span,
             directory: leases_dir.join(record.id.secret()),
             gate: Arc::default(),
             ended: CancellationToken::new(),
@@ -96,7 +103,7 @@ impl Lease {
         self.notes().reason = Some(reason.to_owned());
         if let Err(error) = record.save(&self.directory) {
             // A daemon that dies now adopts the lease as it was and learns again that it has to end.
-            tracing::warn!(lease = %self.id, "{error:#}");
+            tracing::warn!("{error:#}");
         }
         // Still under the lock: two that end a lease at once do not both.
         self.ended.cancel();

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::Context;
 
+use super::places::Place;
 use super::record::{LeaseId, Record, unix_time};
 use super::slots::Slot;
 use super::{BUILDS_DIR, CACHE_DIR, Executor, Failure, JobLog, Lease};
@@ -39,7 +40,7 @@ impl Executor {
     /// When it is not, or GitLab can't be asked.
     pub async fn verify(&self, job: &Job, token: &Secret) -> Result<(), Failure> {
         match &self.gitlab {
-            Some(gitlab) if self.settings.gitlab.verify_jobs => gitlab.verify(job, token).await.map_err(|refused| {
+            Some(gitlab) if self.settings().gitlab.verify_jobs => gitlab.verify(job, token).await.map_err(|refused| {
                 tracing::warn!(job = job.id, project = %job.project_path, "refused: {}", refused.0);
                 Failure::system(refused.0)
             }),
@@ -60,8 +61,9 @@ impl Executor {
         log: &JobLog,
     ) -> Result<Arc<Lease>, Failure> {
         let name = profile.unwrap_or(DEFAULT_PROFILE);
-        let profile = self.settings.profiles.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.settings.profiles.keys().map(String::as_str).collect();
+        let settings = self.settings();
+        let profile = settings.profiles.get(name).ok_or_else(|| {
+            let known: Vec<&str> = settings.profiles.keys().map(String::as_str).collect();
             Failure::system(format!(
                 "the runner's config_args name the profile {name:?}, which windlass.toml lacks; there are: {}",
                 known.join(", ")
@@ -81,7 +83,10 @@ impl Executor {
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         self.watch(&lease);
         let record = lease.record();
-        tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, profile = name, "leased");
+        let (job, slot) = (&record.job, record.slot);
+        lease.span.in_scope(|| {
+            tracing::info!(lease = %lease.id, profile = name, "job {} of {} has slot {name}/{slot}", job.id, job.project_path);
+        });
         Ok(lease)
     }
 
@@ -97,17 +102,20 @@ impl Executor {
         let project = format!("{} {}", job.instance, job.project_id);
         let places = rule.max_slots.map(|most| (most, self.slots.of_project(name, &project, most)));
         // A job that waits for its own project's place waits for no slot yet, so it stands in nobody's way.
-        let place = places.as_ref().and_then(|(_, places)| Arc::clone(places).try_acquire_owned().ok());
+        let place = places.as_ref().and_then(|(_, places)| places.try_take());
         if (places.is_none() || place.is_some())
-            && let Some(slot) = self.slots.try_take(name, id)
+            && let Some(slot) = self.slots.try_take(name, id).filter(|_| self.drain.now().is_none())
         {
             return Ok(slot.with_project(place));
         }
         let waiter = Waiter { job: job.clone(), profile: name.to_owned(), since: unix_time() };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), waiter);
-        let _listed = Listed { waiting: &self.waiting, id };
+        let _listed = Listed { executor: self, id };
+        self.changed.notify_one();
         let wait = humantime::format_duration(profile.slot_wait);
+        let drained = self.drain.now().is_some();
         match &places {
+            _ if drained => log.line(format!("Waiting until this host takes new jobs again (windlass drain), up to {wait}")),
             Some((most, _)) if place.is_none() => log.line(format!(
                 "Waiting for another job of this project to end, up to {wait}: {most} may run at once (max_slots of {})",
                 rule.name
@@ -121,12 +129,25 @@ impl Executor {
         let since = Instant::now();
         let turn = async {
             let place = match (place, places) {
-                (None, Some((_, places))) => places.acquire_owned().await.ok(),
+                (None, Some((_, places))) => places.take().await,
                 (place, _) => place,
             };
-            Some(self.slots.take(name, id).await?.with_project(place))
+            // Looked at with the slot in hand: whoever waits for a drained host to be idle sees this slot taken, or this looks later.
+            loop {
+                self.drain.over().await;
+                let slot = self.slots.take(name, id).await?;
+                if self.drain.now().is_none() {
+                    return Some(slot.with_project(place));
+                }
+            }
         };
         let Ok(Some(slot)) = tokio::time::timeout(profile.slot_wait, turn).await else {
+            if let Some(drained) = self.drain.now() {
+                let since = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(drained.since));
+                return Err(Failure::system(format!(
+                    "this host takes no new jobs since {since}, and that did not end within {wait}: see `windlass undrain`; a runner that is paused in GitLab is given none"
+                )));
+            }
             return Err(Failure::system(format!(
                 "no slot of profile {name} came free within {wait}; `slots`, `max_slots` and `slot_wait` in windlass.toml, and `concurrent` or `limit` in the runner's config.toml, decide how many jobs come at once"
             )));
@@ -140,11 +161,11 @@ impl Executor {
     }
 
     /// The place of its project that an adopted lease goes on holding.
-    pub(super) fn place_of(&self, record: &Record) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    pub(super) fn place_of(&self, record: &Record) -> Option<Place> {
         let (job, rules) = (&record.job, &record.settings.policy);
         let most = policy::rule_for(rules, &job.project_path).ok()?.max_slots?;
         let project = format!("{} {}", job.instance, job.project_id);
-        self.slots.of_project(&record.profile, &project, most).try_acquire_owned().ok()
+        Some(self.slots.of_project(&record.profile, &project, most).take_anyway())
     }
 
     /// The jobs that hold a profile's slots.
@@ -183,12 +204,13 @@ impl Executor {
 
 /// Takes a job out of the list of those that wait, however its waiting ends.
 struct Listed<'a> {
-    waiting: &'a Waiting,
+    executor: &'a Executor,
     id: &'a LeaseId,
 }
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+        self.executor.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+        self.executor.changed.notify_one();
     }
 }

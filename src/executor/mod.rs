@@ -8,6 +8,7 @@ mod auth;
 mod builds;
 mod certificates;
 mod containers;
+mod drain;
 mod helper;
 mod housekeeping;
 mod image_use;
@@ -19,11 +20,13 @@ mod lane;
 mod lane_use;
 mod lease;
 mod leasing;
+mod places;
 mod plan;
 mod prepare;
 mod purge;
 mod readiness;
 mod record;
+mod reload;
 mod runner_program;
 mod service_logs;
 mod services;
@@ -38,10 +41,11 @@ mod work_dir;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,8 +61,10 @@ use crate::sys::files::make_directory;
 
 pub use inputs::Inputs;
 pub use lease::Lease;
+pub use places::Places;
 pub use record::{LeaseId, State};
 pub use stage::{StageCall, StageEnd};
+pub use status::Load;
 
 /// Where jobs work, inside their containers; the Docker executor's names.
 pub const BUILDS_DIR: &str = "/builds";
@@ -119,7 +125,8 @@ impl JobLog {
 /// The executor.
 #[derive(Debug)]
 pub struct Executor {
-    settings: Settings,
+    /// What is in effect; replaced as a whole.
+    settings: RwLock<Arc<Settings>>,
     gitlab: Option<gitlab::Client>,
     podman: Arc<Podman>,
     /// podman's version.
@@ -136,6 +143,11 @@ pub struct Executor {
     /// Cancelled when what an earlier daemon left was looked through once.
     swept: CancellationToken,
     slots: slots::Slots,
+    drain: drain::Drain,
+    /// Told when slots, waiting jobs or the drain have changed.
+    changed: Arc<Notify>,
+    /// What an administrator should know of the last reload.
+    note: Mutex<Option<String>>,
     leases: Mutex<HashMap<LeaseId, Arc<Lease>>>,
     waiting: leasing::Waiting,
     programs: runner_program::Programs,
@@ -167,6 +179,9 @@ impl Executor {
                 images::link_certificates(&settings.run_dir, name, ca_file)?;
             }
         }
+        let changed = Arc::new(Notify::new());
+        let slots = slots::Slots::new(&changed);
+        slots.resize(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots)));
         let podman = Podman::new(&settings.podman);
         let asked = async {
             anyhow::Ok((podman.version().await?, Limits::of_this_host().with_storage(podman.storage().await?)))
@@ -185,7 +200,10 @@ impl Executor {
             image_uses: image_use::ImageUses::load(&settings.state_dir),
             image_gate: image_use::Gate::default(),
             swept: CancellationToken::new(),
-            slots: slots::Slots::new(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots))),
+            slots,
+            drain: drain::Drain::load(&settings.state_dir)?,
+            changed,
+            note: Mutex::default(),
             leases: Mutex::default(),
             waiting: leasing::Waiting::default(),
             programs: runner_program::Programs::default(),
@@ -197,8 +215,14 @@ impl Executor {
             tasks,
             shutdown,
             started_at: std::time::SystemTime::now(),
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
         }))
+    }
+
+    /// What is in effect now. A lease has its own: what was in effect when its job came.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How podman is called.
@@ -210,7 +234,7 @@ impl Executor {
     /// How often a caller hears that its request is worked on: well within what it waits for a daemon that is away.
     #[must_use]
     pub fn sign_of_life(&self) -> Duration {
-        (self.settings.socket.daemon_wait / 3).clamp(Duration::from_millis(100), Duration::from_secs(10))
+        (self.settings().socket.daemon_wait / 3).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
 
     /// The lease with this id.
@@ -236,11 +260,11 @@ impl Executor {
     }
 
     fn leases_dir(&self) -> PathBuf {
-        self.settings.run_dir.join("leases")
+        self.settings().run_dir.join("leases")
     }
 
     /// By which this daemon's containers are told from another's on the same host.
     fn label(&self) -> String {
-        self.settings.run_dir.display().to_string()
+        self.settings().run_dir.display().to_string()
     }
 }

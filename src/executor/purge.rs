@@ -52,9 +52,7 @@ struct Short {
 impl Executor {
     /// Purges now and then, and when space runs short, until the daemon ends.
     pub async fn purge_forever(self: Arc<Self>) {
-        let settings = &self.settings.purge;
-        let sized = settings.max_size.is_some() || settings.project_max_size.is_some();
-        let mut next = Instant::now();
+        let mut last: Option<Instant> = None;
         let mut not_before = Instant::now();
         let mut said: Vec<Short> = Vec::new();
         loop {
@@ -71,12 +69,15 @@ impl Executor {
             if short.is_empty() {
                 said.clear();
             }
+            let (rules, interval) = (self.rules(), self.settings().purge.interval);
+            let sized = rules.max_size.is_some() || rules.project_max_size.is_some();
             let pressed = !short.is_empty() && (grown || now >= not_before);
-            if now < next && !pressed && !(grown && sized) {
+            let due = last.is_none_or(|last| now >= last + interval);
+            if !(due || pressed || grown && sized) {
                 continue;
             }
-            if now >= next {
-                next = now + settings.interval;
+            if due {
+                last = Some(now);
             }
             let removed = self.purge(&PurgeRequest::default()).await;
             // What is on its way to be free has to be waited for.
@@ -165,7 +166,7 @@ impl Executor {
     }
 
     fn rules(&self) -> Rules {
-        let settings = &self.settings.purge;
+        let settings = self.settings().purge.clone();
         Rules {
             max_age: Some(settings.max_age.as_secs()),
             image_max_age: Some(settings.image_max_age.as_secs()),
@@ -179,7 +180,7 @@ impl Executor {
     /// The directories whose file systems are watched: of lanes, and of images where that is another.
     fn watched(&self) -> Vec<PathBuf> {
         let device = |path: &Path| std::fs::metadata(path).ok().map(|about| about.dev());
-        let lanes = self.settings.state_dir.clone();
+        let lanes = self.settings().state_dir.clone();
         let images = self.podman.storage_root().filter(|images| device(images) != device(&lanes));
         [Some(lanes), images].into_iter().flatten().collect()
     }
@@ -197,7 +198,7 @@ impl Executor {
 
     /// File systems with too little free, as it is now.
     fn short_of(&self) -> Vec<Short> {
-        let settings = &self.settings.purge;
+        let settings = self.settings().purge.clone();
         let mut short = Vec::new();
         for path in self.watched() {
             let Some(disk) = disk(&path) else { continue };
@@ -263,7 +264,7 @@ impl Executor {
         let used =
             self.image_gate.is_reserved(image.repositories()) || self.images_of_leases().any(|id| id == image.id);
         let mut names = image.names.iter().filter_map(|name| ImageRef::try_from(name.clone()).ok());
-        let pinned = names.any(|name| policy::matches(&self.settings.purge.pinned_images, &name));
+        let pinned = names.any(|name| policy::matches(&self.settings().purge.pinned_images, &name));
         Item {
             project: None,
             lane: false,

@@ -59,7 +59,7 @@ impl Executor {
         {
             return Ok(Some(path));
         }
-        let directory = self.settings.state_dir.join("bin");
+        let directory = self.settings().state_dir.join("bin");
         let copied = tokio::task::spawn_blocking(move || copy(file, &directory)).await.context("copy a file")?;
         let path = copied.context("copy the runner's program")?;
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).insert(stamp, path.clone());

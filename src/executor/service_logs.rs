@@ -39,7 +39,7 @@ impl Executor {
                             drop(child.wait().await);
                         });
                     }
-                    Err(error) => tracing::warn!(lease = %lease.id, "{error:#}"),
+                    Err(error) => tracing::warn!("{error:#}"),
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
+use tracing::Instrument;
 
 use super::record::{Container, Record, Role, RunningStage, State, is_user_stage, unix_time};
 use super::used::LAST_STAGE;
@@ -112,7 +113,7 @@ impl Executor {
             margin_ms: milliseconds(record.settings.margin),
             closing: (name == LAST_STAGE).then(|| record.used.line()).flatten(),
         };
-        tracing::debug!(lease = %lease.id, job = record.job.id, stage = name, attach, "stage");
+        tracing::debug!(attach, "stage {name} begins");
         Ok(StageCall { lease: Arc::clone(lease), ready, connection, role, _gate: gate })
     }
 
@@ -165,10 +166,11 @@ impl Executor {
             }
             StageEnd::Gone => {
                 let executor = Arc::clone(self);
-                self.tasks.spawn(async move {
+                let settling = async move {
                     executor.settle(&call.lease, call.role).await;
                     drop(call);
-                });
+                };
+                self.tasks.spawn(settling.in_current_span());
                 None
             }
             StageEnd::Lost(reason) => Some(self.give_up(&lease, call.role, &reason).await),
@@ -229,12 +231,12 @@ impl Executor {
         let fate = fate.unwrap_or_else(|_| "podman does not say what became of it".to_owned());
         let message = format!("{reason}; {fate}");
         lease.set_broken(&message);
-        tracing::warn!(lease = %lease.id, job = record.job.id, container = container.name, "container given up: {message}");
+        tracing::warn!(container = container.name, "container given up: {message}");
         // gitlab-runner waits for pipes that this container may hold, so a kill that fails is followed by more force.
         if let Err(error) = self.podman.kill(&container.name).await {
-            tracing::debug!(lease = %lease.id, "{error}");
+            tracing::debug!("{error}");
             if let Err(error) = self.podman.remove_container(&container.name).await {
-                tracing::error!(lease = %lease.id, "a container that was given up can't be ended: {error}");
+                tracing::error!("a container that was given up can't be ended: {error}");
             }
         }
         clear(lease);

@@ -7,14 +7,28 @@ use super::record::{Record, State};
 use super::{Executor, Lease};
 use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus, Status};
 
+/// How busy it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// How many slots there are, by the configuration.
+    pub slots: usize,
+    /// How many are held; more than there are while leases have some that are no more.
+    pub busy: usize,
+    /// How many jobs wait for one.
+    pub waiting: usize,
+    /// Whether no new jobs are taken.
+    pub drained: bool,
+}
+
 impl Executor {
     /// Slots and leases as they are now.
     #[must_use]
     pub fn status(&self) -> Status {
-        let slots = self.slots.list().into_iter().map(|(profile, index, lease)| SlotStatus {
-            profile,
-            index,
-            lease: lease.map(|id| id.short().to_owned()),
+        let slots = self.slots.list().into_iter().map(|held| SlotStatus {
+            profile: held.profile,
+            index: held.index,
+            lease: held.lease.map(|id| id.short().to_owned()),
+            goes: held.goes,
         });
         let mut leases: Vec<LeaseStatus> = self.all_leases().iter().map(|lease| lease_status(lease)).collect();
         for (id, waiter) in self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -43,17 +57,39 @@ impl Executor {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-                warnings: [self.warnings(), self.space_warnings()].concat(),
+                warnings: [self.warnings(), self.space_warnings(), self.note().into_iter().collect()].concat(),
+                drained_since: self.drain.now().map(|drained| date(drained.since)),
             },
             slots: slots.collect(),
             leases,
         }
     }
 
+    /// How busy it is, in numbers.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let slots = self.slots.list();
+        Load {
+            slots: slots.iter().filter(|held| !held.goes).count(),
+            busy: slots.iter().filter(|held| held.lease.is_some()).count(),
+            waiting: self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            drained: self.drain.now().is_some(),
+        }
+    }
+
+    /// Waits until slots, waiting jobs or the drain have changed since this was last waited for. For one listener.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn note(&self) -> Option<String> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What is configured and can't be had on this host.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.limits.warnings(&self.settings)
+        self.limits.warnings(&self.settings())
     }
 }
 

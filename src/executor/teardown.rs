@@ -4,18 +4,22 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::image_use::Origin;
 use super::{Executor, Lease};
 
 /// Pause before a teardown that failed is tried again; doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 impl Executor {
     /// Ends a lease: at once for its caller, its containers go in the background. Ending it again changes nothing.
     pub fn end(self: &Arc<Self>, lease: &Arc<Lease>, reason: &str) {
         if lease.begin_end(reason) {
             let record = lease.record();
-            tracing::info!(lease = %lease.id, job = record.job.id, project = %record.job.project_path, slot = record.slot, reason, "lease ends");
+            let _in = lease.span.enter();
+            tracing::info!(lease = %lease.id, "job {} of {} ends: {reason}", record.job.id, record.job.project_path);
             self.tear_down(lease);
         }
     }
@@ -23,7 +27,8 @@ impl Executor {
     /// Takes down what an ending lease has.
     pub(super) fn tear_down(self: &Arc<Self>, lease: &Arc<Lease>) {
         let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
-        self.tasks.spawn(async move {
+        let span = lease.span.clone();
+        let work = async move {
             let mut pause = FIRST_PAUSE;
             loop {
                 let errors = executor.tear_down_once(&lease).await;
@@ -31,7 +36,7 @@ impl Executor {
                     break;
                 }
                 let problem = errors.join("; ");
-                tracing::error!(lease = %lease.id, retry = ?pause, "teardown: {problem}");
+                tracing::error!(retry = ?pause, "teardown: {problem}");
                 lease.set_problem(Some(format!("teardown: {problem}")));
                 tokio::select! {
                     // The next daemon finds the record and goes on.
@@ -41,8 +46,9 @@ impl Executor {
             }
             lease.free_slot();
             executor.leases().remove(&lease.id);
-            tracing::debug!(lease = %lease.id, "lease is gone");
-        });
+            tracing::debug!("lease {} is gone", lease.id);
+        };
+        self.tasks.spawn(work.instrument(span));
     }
 
     async fn tear_down_once(self: &Arc<Self>, lease: &Lease) -> Vec<String> {
@@ -70,7 +76,7 @@ impl Executor {
             && let Err(error) = self.remove_work_dir(&record)
         {
             // The next sweep tries again. A disk that takes no changes must not keep the slot.
-            tracing::warn!(lease = %lease.id, "{error:#}");
+            tracing::warn!("{error:#}");
         }
         if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {
             // A container of an earlier attempt has a name of its own, and one adopted in the making is not on record.

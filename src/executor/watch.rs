@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::Pid;
+use tracing::Instrument;
+
 use super::record::{State, boot_time};
 use super::{Executor, Lease};
 use crate::protocol::daemon::ProcessId;
 use crate::sys::process;
-use nix::unistd::Pid;
 
 /// How often the runner's process is looked for on kernels without pidfds (before 5.3).
 const LOOK: Duration = Duration::from_secs(2);
@@ -20,7 +22,8 @@ impl Executor {
     /// Ends a lease when its runner dies or its time is over.
     pub(super) fn watch(self: &Arc<Self>, lease: &Arc<Lease>) {
         let (executor, lease) = (Arc::clone(self), Arc::clone(lease));
-        self.tasks.spawn(async move {
+        let span = lease.span.clone();
+        let watching = async move {
             let record = lease.record();
             let left = Duration::from_secs(record.deadline.saturating_sub(boot_time()));
             tokio::select! {
@@ -40,7 +43,8 @@ impl Executor {
                     executor.sweep_soon();
                 }
             }
-        });
+        };
+        self.tasks.spawn(watching.instrument(span));
     }
 }
 

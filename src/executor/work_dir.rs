@@ -19,7 +19,7 @@ impl Executor {
 
     /// Where the directories of all leases are.
     pub(super) fn work_dirs(&self) -> PathBuf {
-        self.settings.state_dir.join("work")
+        self.settings().state_dir.join("work")
     }
 
     /// Makes the directory of a lease; returns what its containers mount of it.

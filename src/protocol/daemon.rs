@@ -94,6 +94,11 @@ pub enum Request {
     CachePurge(PurgeRequest),
     /// Something of the chain. What changes it is for root and the daemon's own user.
     Chain(ChainRequest),
+    /// Takes no new jobs from now on, or takes them again. For root and the daemon's own user.
+    Drain {
+        /// Whether none are taken.
+        on: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -203,6 +208,9 @@ pub struct DaemonStatus {
     pub started_at: String,
     /// What an administrator should know, such as limits that this host can't enforce.
     pub warnings: Vec<String>,
+    /// Since when no new jobs are taken (RFC 3339, UTC); none: they are.
+    #[serde(default)]
+    pub drained_since: Option<String>,
 }
 
 /// One slot.
@@ -214,6 +222,9 @@ pub struct SlotStatus {
     pub index: u32,
     /// The lease that holds it.
     pub lease: Option<String>,
+    /// Whether it goes with its lease: the configuration has fewer slots by now.
+    #[serde(default)]
+    pub goes: bool,
 }
 
 /// One lease.

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::notify::{StatusLine, announce_chain};
 use crate::config::Settings;
 use crate::controller::Controller;
 use crate::gitlab::Client;
@@ -40,13 +41,14 @@ impl Chain {
     }
 
     /// Starts its tasks.
-    pub fn spawn(self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    pub fn spawn(self, tasks: &TaskTracker, shutdown: &CancellationToken, line: Arc<StatusLine>) {
         if let Some(listener) = self.listener {
             let (intake, entries) = Intake::new();
             let endpoint = http::webhook::endpoint(self.controller.secrets().clone(), intake);
             tasks.spawn(intake::run(entries, Arc::clone(&self.controller), shutdown.clone()));
             tasks.spawn(http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
         }
+        tasks.spawn(announce_chain(Arc::clone(&self.controller), line, shutdown.clone()));
         tasks.spawn(Arc::clone(&self.controller).sync_forever(shutdown.clone()));
         tasks.spawn(self.controller.work_forever(shutdown.clone()));
     }

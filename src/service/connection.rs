@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::channel::Channel;
 use crate::controller::Controller;
@@ -58,6 +59,13 @@ async fn answer(
         }
         Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
         Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
+        Request::Drain { on } => {
+            if !channel.is_administrator() {
+                return Err(Failure::system("only root and the daemon's own user may keep jobs from this host"));
+            }
+            executor.set_drained(on)?;
+            reply(channel, Reply::Done).await
+        }
         Request::CachePurge(request) => {
             if !channel.is_administrator() && !request.dry_run {
                 return Err(Failure::system("only root and the daemon's own user may remove what jobs keep"));
@@ -82,11 +90,13 @@ async fn answer(
         Request::Prepare { lease, profile, caller, inputs } => {
             let lease = executor.lease(&lease)?;
             let inputs = if inputs { self::inputs(channel, lease.record().job.id).await? } else { Inputs::default() };
-            prepare(channel, executor, &lease, profile.as_deref(), caller, inputs).await
+            let preparing = prepare(channel, executor, &lease, profile.as_deref(), caller, inputs);
+            preparing.instrument(lease.span.clone()).await
         }
         Request::Stage { lease, stage, attach } => {
             let lease = executor.lease(&lease)?;
-            self::stage(channel, executor, shutdown, &lease, &stage, attach).await
+            let span = tracing::error_span!(parent: &lease.span, "stage", stage);
+            self::stage(channel, executor, shutdown, &lease, &stage, attach).instrument(span).await
         }
         Request::Cleanup { lease: Some(id), runner: _ } => {
             // One that is not there has been cleaned up already.

@@ -6,33 +6,40 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{UnixAddr, getsockname};
 use nix::unistd::{Gid, Group, User, chown, geteuid};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use super::notify::Watchdog;
 use crate::config::SocketSettings;
 use crate::controller::Controller;
-use crate::executor::Executor;
+use crate::executor::{Executor, Places};
 use crate::protocol::daemon::shim_file;
 use crate::sys::{fds, files};
 
 /// Pause after accept(2) failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The listening socket and who may use it.
+/// Who may use the socket, and how many at once.
+#[derive(Debug)]
+pub struct Gate {
+    allowed: RwLock<BTreeSet<u32>>,
+    places: Arc<Places>,
+    socket: PathBuf,
+}
+
+/// The listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    allowed: Arc<BTreeSet<u32>>,
-    places: Arc<Semaphore>,
+    gate: Arc<Gate>,
     /// The socket, to be removed at the end; none when it is systemd's. The word left for the shims stays: they need it
     /// while the daemon is away.
     made: Option<PathBuf>,
@@ -42,50 +49,63 @@ impl Listener {
     /// Takes systemd's socket, or makes one.
     pub fn bind(settings: &SocketSettings) -> Result<Self> {
         let handed = sd_notify::listen_fds().context("read LISTEN_FDS")?.next();
-        let (socket, made) = match handed {
+        let (socket, path, made) = match handed {
             Some(number) => {
                 let socket = StdListener::from(fds::inherited(number).context("take the socket from systemd")?);
-                tell_shims(&path_of(&socket).unwrap_or_else(|| settings.path.clone()), settings)?;
-                (socket, None)
+                let path = path_of(&socket).unwrap_or_else(|| settings.path.clone());
+                (socket, path, None)
             }
-            None => (make(settings)?, Some(settings.path.clone())),
+            None => (make(settings)?, settings.path.clone(), Some(settings.path.clone())),
         };
+        tell_shims(&path, settings)?;
         socket.set_nonblocking(true).context("set the socket up")?;
-        Ok(Self {
-            socket: UnixListener::from_std(socket).context("set the socket up")?,
-            allowed: Arc::new(allowed_users(settings)),
-            places: Arc::new(Semaphore::new(settings.max_connections)),
-            made,
-        })
+        let gate = Gate {
+            allowed: RwLock::new(allowed_users(settings)),
+            places: Places::new(settings.max_connections),
+            socket: path,
+        };
+        Ok(Self { socket: UnixListener::from_std(socket).context("set the socket up")?, gate: Arc::new(gate), made })
     }
 
-    /// Serves callers until the shutdown.
+    /// Who may call; it can be changed while callers are served.
+    #[must_use]
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
+    /// Serves callers until the shutdown. All work of the daemon begins here, so here it is seen to be alive.
     pub async fn serve(
         self,
         executor: Arc<Executor>,
         chain: Option<Arc<Controller>>,
         tasks: TaskTracker,
         shutdown: CancellationToken,
+        mut watchdog: Watchdog,
     ) -> Result<()> {
         loop {
             let next = async {
-                // The semaphore is never closed. Callers beyond it wait in the socket's queue.
-                let place = Arc::clone(&self.places).acquire_owned().await;
+                // Callers beyond these places wait in the socket's queue.
+                let place = self.gate.places.take().await;
                 (place, self.socket.accept().await)
             };
             let (place, accepted) = tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = watchdog.due() => {
+                    watchdog.beat(&executor);
+                    continue;
+                }
                 next = next => next,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!("accept a caller: {error}");
+                    watchdog.failed();
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
-            let refusal = self.refusal(&stream);
+            let refusal = self.gate.refusal(&stream);
             let (executor, chain, shutdown) = (Arc::clone(&executor), chain.clone(), shutdown.clone());
             tasks.spawn(async move {
                 let _place = place;
@@ -98,12 +118,22 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+impl Gate {
+    /// Lets in whom these settings name from now on. Who is in stays in.
+    pub fn change(&self, settings: &SocketSettings) -> Result<()> {
+        tell_shims(&self.socket, settings)?;
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed_users(settings);
+        self.places.resize(settings.max_connections);
+        Ok(())
+    }
 
     /// Why this caller is not served, if it is not. Its name is not looked up: that may take seconds, which a stranger could make
     /// others wait.
     fn refusal(&self, stream: &UnixStream) -> Option<String> {
         match stream.peer_cred() {
-            Ok(peer) if self.allowed.contains(&peer.uid()) => None,
+            Ok(peer) if self.allowed.read().unwrap_or_else(PoisonError::into_inner).contains(&peer.uid()) => None,
             Ok(peer) => {
                 tracing::warn!(uid = peer.uid(), "refused a caller");
                 Some(format!(
@@ -168,7 +198,6 @@ fn make(settings: &SocketSettings) -> Result<StdListener> {
     std::fs::set_permissions(&new, PermissionsExt::from_mode(mode))
         .with_context(|| format!("set the mode of {}", path.display()))?;
     std::fs::rename(&new, path).with_context(|| format!("listen at {}", path.display()))?;
-    tell_shims(path, settings)?;
     Ok(socket)
 }
 

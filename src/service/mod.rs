@@ -1,10 +1,13 @@
-//! The service: start-up, its parts, and an orderly end.
+//! The service: start-up, its parts, signals, and an orderly end.
 
 mod chain;
 mod channel;
 mod checks;
 mod connection;
+pub mod journal;
 mod listener;
+mod notify;
+mod reload;
 
 use std::fs::File;
 use std::path::Path;
@@ -12,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,16 +26,19 @@ use crate::config::Settings;
 use crate::executor::Executor;
 use chain::Chain;
 use listener::Listener;
+use notify::{Watchdog, announce_slots};
+use reload::Reload;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
 const DRAIN: Duration = Duration::from_secs(15);
 
 /// The service, ready to run.
-#[derive(Debug)]
 pub struct Service {
     executor: Arc<Executor>,
     chain: Option<Chain>,
     listener: Listener,
+    signals: Signals,
+    reload: Arc<Reload>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Two daemons on one runtime directory would end each other's jobs.
@@ -38,11 +46,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// Checks the host, binds the socket and takes up what an earlier daemon left. Nothing is served yet.
+    /// With the settings that were read from `file`. Checks the host, binds the socket and takes up what an earlier daemon left. Nothing is served yet.
     ///
     /// # Errors
     /// What is missing, in words for an administrator.
-    pub async fn build(settings: Settings) -> Result<Self> {
+    pub async fn build(file: &Path, settings: Settings) -> Result<Self> {
+        // From here on a request to read the file again waits instead of ending the process.
+        let signals = Signals::new([SIGHUP]).context("handle SIGHUP")?;
+        notify::starting();
         std::fs::create_dir_all(&settings.run_dir)
             .with_context(|| format!("make the directory {}", settings.run_dir.display()))?;
         let lock = lock(&settings.run_dir)?;
@@ -62,35 +73,48 @@ impl Service {
         for warning in executor.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(Self { executor, chain, listener, tasks, shutdown, _lock: lock })
+        let reload = Reload {
+            file: file.to_owned(),
+            executor: Arc::clone(&executor),
+            gate: listener.gate(),
+            line: Arc::default(),
+        };
+        Ok(Self { executor, chain, listener, signals, reload: Arc::new(reload), tasks, shutdown, _lock: lock })
     }
 
-    /// Serves until told to end (SIGTERM or SIGINT). Running jobs go on without it.
+    /// Serves until told to end (SIGTERM or SIGINT); SIGHUP has it read its configuration again. Running jobs go on without it.
     ///
     /// # Errors
     /// That of the part that failed first.
-    pub async fn run(self) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-        let accept = self.tasks.spawn(self.listener.serve(
+    pub async fn run(mut self) -> Result<()> {
+        let signals = self.signals.handle();
+        [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
+        let mut accept = self.tasks.spawn(self.listener.serve(
             Arc::clone(&self.executor),
             self.chain.as_ref().map(|chain| Arc::clone(&chain.controller)),
             self.tasks.clone(),
             self.shutdown.clone(),
+            Watchdog::wanted(),
         ));
+        let line = Arc::clone(&self.reload.line);
+        self.tasks.spawn(announce_slots(Arc::clone(&self.executor), line, self.shutdown.clone()));
         self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
         self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
         self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
         if let Some(chain) = self.chain {
-            chain.spawn(&self.tasks, &self.shutdown);
+            chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.reload.line));
         }
-        notify(&[sd_notify::NotifyState::Ready]);
-        let result = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            result = accept => result.context("the socket's task")?,
+        notify::ready();
+        let result = loop {
+            tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Some(SIGHUP) => self.reload.run().await,
+                    _ => break Ok(()),
+                },
+                result = &mut accept => break result.context("the socket's task")?,
+            }
         };
-        notify(&[sd_notify::NotifyState::Stopping]);
+        notify::stopping();
         tracing::info!("windlassd ends; running jobs go on");
         self.shutdown.cancel();
         self.tasks.close();
@@ -102,11 +126,6 @@ impl Service {
         }
         result
     }
-}
-
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
-    let _ = sd_notify::notify(state);
 }
 
 fn lock(run_dir: &Path) -> Result<Flock<File>> {

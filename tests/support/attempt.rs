@@ -224,7 +224,11 @@ impl<'a> Attempt<'a> {
 
     /// Runs config_exec to its end and keeps its job_env.
     pub fn configure(&mut self) -> Finished {
-        let finished = self.config().wait();
+        self.take_answer(self.config().wait())
+    }
+
+    /// Keeps the job_env that a call of config_exec has answered.
+    pub fn take_answer(&mut self, finished: Finished) -> Finished {
         if finished.code == Some(0) {
             let answer: serde_json::Value = serde_json::from_slice(&finished.stdout)
                 .unwrap_or_else(|error| panic!("config_exec printed no JSON: {error}: {}", finished.text()));

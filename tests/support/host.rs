@@ -37,6 +37,8 @@ pub struct Host {
     pub storage: Arc<Storage>,
     /// The programs under test.
     pub programs: Programs,
+    /// What systemd would add to the daemon's environment.
+    environment: Vec<(String, String)>,
     daemon: Mutex<Option<Child>>,
 }
 
@@ -48,13 +50,18 @@ impl Host {
 
     /// With these settings over the defaults.
     pub fn configured(toml: &str) -> Self {
-        Self::as_account(Account::Own, toml)
+        Self::as_account(Account::Own, toml, Vec::new())
+    }
+
+    /// With variables that systemd would set for the daemon.
+    pub fn with_environment(toml: &str, environment: Vec<(String, String)>) -> Self {
+        Self::as_account(Account::Own, toml, environment)
     }
 
     /// Under an unprivileged user, where that is possible; says why when it is not.
     pub fn rootless(toml: &str) -> Option<Self> {
         match Account::rootless() {
-            Ok(account) => Some(Self::as_account(account, toml)),
+            Ok(account) => Some(Self::as_account(account, toml, Vec::new())),
             Err(reason) => {
                 eprintln!("SKIPPED, rootless: {reason}");
                 None
@@ -62,7 +69,7 @@ impl Host {
         }
     }
 
-    fn as_account(account: Account, toml: &str) -> Self {
+    fn as_account(account: Account, toml: &str, environment: Vec<(String, String)>) -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let fits = matches!(account, Account::Own) && target.as_os_str().len() <= LONGEST;
         let base = if fits { target.to_owned() } else { std::env::temp_dir() };
@@ -75,7 +82,7 @@ impl Host {
             Account::Other(_) => built.copied(&dir.path().join("programs")),
         };
         let storage = Storage::of(&account);
-        let host = Self { dir, account, storage, programs, daemon: Mutex::new(None) };
+        let host = Self { dir, account, storage, programs, environment, daemon: Mutex::new(None) };
         host.configure(toml);
         host.start_daemon();
         host
@@ -140,6 +147,7 @@ impl Host {
         let log = File::options().create(true).append(true).open(self.dir().join("daemon.log")).unwrap();
         let mut command = self.account.command(&self.programs.windlassd);
         command.arg("--config").arg(self.config()).env("WINDLASS_LOG", "debug");
+        command.envs(self.environment.iter().cloned());
         if !self.account.is_root() {
             command.env("XDG_RUNTIME_DIR", self.storage.runtime_dir());
         }
@@ -168,6 +176,12 @@ impl Host {
         kill(Pid::from_raw(i32::try_from(daemon.id()).unwrap()), signal).unwrap();
         let status = value("the daemon ends", seconds(15), || daemon.try_wait().unwrap());
         status.code()
+    }
+
+    /// Replaces the configuration of the daemon that runs.
+    pub fn reload(&self, toml: &str) {
+        self.configure(toml);
+        kill(Pid::from_raw(self.daemon_pid()), Signal::SIGHUP).unwrap();
     }
 
     /// Kills the daemon with -9 and starts it again.

@@ -19,6 +19,7 @@ pub mod images;
 pub mod job;
 pub mod lanes;
 pub mod leftovers;
+pub mod notices;
 pub mod player;
 pub mod processes;
 pub mod programs;

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 4;
 /// A hundred bases, each with nine that build on it; each with a pipeline.
 pub fn make_projects(gitlab: &FakeGitlab) -> Vec<u64> {
     let project = |at: usize| {
-        let from = if at % 10 == 0 {
+        let from = if at.is_multiple_of(10) {
             "docker.io/library/debian:stable".to_owned()
         } else {
             format!("$CI_REGISTRY/images/p{}", at / 10 * 10)

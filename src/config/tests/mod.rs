@@ -6,10 +6,13 @@ use std::path::Path;
 
 use super::{ConfigErrors, Settings, parse};
 
+mod directory;
 mod properties;
 mod reports;
 mod shipped;
 mod values;
+
+pub(super) use shipped::uncommented;
 
 fn settings(text: &str) -> Settings {
     parse(Path::new("w.toml"), text).unwrap_or_else(|errors| panic!("{errors}\n--- of\n{text}"))

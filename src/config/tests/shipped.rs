@@ -10,7 +10,7 @@ use crate::config::{UserNamespace, schema};
 pub(super) const SHIPPED: &str = include_str!("../../../config/windlass.toml");
 
 /// The shipped file with each commented key and header made a real one; prose has a space behind its `#`.
-pub(super) fn uncommented() -> String {
+pub(in crate::config) fn uncommented() -> String {
     let line = |line: &str| match line.strip_prefix('#') {
         Some(key) if !key.starts_with(' ') => format!("{key}\n"),
         _ => format!("{line}\n"),

@@ -1,0 +1,188 @@
+//! What systemd is told of the daemon (sd_notify(3)): that it is ready, what it does, that it is alive. Where there is no systemd, nobody hears it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::Controller;
+use crate::executor::{Executor, Load};
+
+/// A part of the status line; they are shown in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// How busy the slots are.
+    Slots,
+    /// What the image chain does.
+    Chain,
+    /// What has come of the last change of the configuration.
+    Configuration,
+}
+
+/// The line that `systemctl status` shows: what each part of the daemon has to say.
+#[derive(Debug, Default)]
+pub struct StatusLine {
+    parts: Mutex<BTreeMap<Part, String>>,
+}
+
+impl StatusLine {
+    /// What a part has to say now; none: nothing.
+    pub fn say(&self, part: Part, words: Option<String>) {
+        let mut parts = self.parts();
+        let before = match words.clone() {
+            Some(words) => parts.insert(part, words),
+            None => parts.remove(&part),
+        };
+        if before != words {
+            // Still under the lock, so that the last word is the last that is told.
+            tell(&[NotifyState::Status(&line(&parts))]);
+        }
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<Part, String>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn line(parts: &BTreeMap<Part, String>) -> String {
+    parts.values().map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
+/// It is about to start.
+pub fn starting() {
+    tell(&[NotifyState::Status("starting: taking up what runs")]);
+}
+
+/// It serves, for the first time or after a reload.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// It reads its configuration again.
+pub fn reloading() {
+    // Without the time systemd would not know which of its requests this answers (notify-reload).
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!("read the clock: {error}"),
+    }
+}
+
+/// It ends.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("ending: running jobs go on")]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("tell systemd: {error}");
+    }
+}
+
+/// Keeps the slots' part of the line true until the shutdown.
+pub async fn announce_slots(executor: Arc<Executor>, line: Arc<StatusLine>, shutdown: CancellationToken) {
+    loop {
+        line.say(Part::Slots, Some(words(executor.load())));
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = executor.changed() => {}
+        }
+    }
+}
+
+/// Keeps the chain's part of the line true until the shutdown.
+pub async fn announce_chain(chain: Arc<Controller>, line: Arc<StatusLine>, shutdown: CancellationToken) {
+    loop {
+        line.say(Part::Chain, Some(format!("chain: {}", chain.in_short())));
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = chain.passed() => {}
+        }
+    }
+}
+
+fn words(load: Load) -> String {
+    let Load { slots, busy, waiting, drained } = load;
+    let prefix = if drained { "drained: no new jobs; " } else { "" };
+    let waiting = match waiting {
+        0 => String::new(),
+        1 => ", 1 job waits".to_owned(),
+        more => format!(", {more} jobs wait"),
+    };
+    format!("{prefix}{busy}/{slots} slots busy{waiting}")
+}
+
+/// Tells systemd that the loop that has it works, as often as the unit's WatchdogSec= asks for. A daemon that is silent for longer
+/// is restarted.
+#[derive(Debug)]
+pub struct Watchdog {
+    ticks: Option<Interval>,
+    failed: bool,
+}
+
+impl Watchdog {
+    /// The one that systemd asks this process for, if it does.
+    #[must_use]
+    pub fn wanted() -> Self {
+        Self::every(sd_notify::watchdog_enabled().map(|limit| limit / 3))
+    }
+
+    fn every(pause: Option<Duration>) -> Self {
+        let ticks = pause.filter(|pause| !pause.is_zero()).map(|pause| {
+            let mut ticks = tokio::time::interval(pause);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        Self { ticks, failed: false }
+    }
+
+    /// Waits for the next time to tell. Cancelling this loses nothing.
+    pub async fn due(&mut self) {
+        match &mut self.ticks {
+            Some(ticks) => drop(ticks.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The loop could not do its work just now. One failure costs one sign of life; a loop that can't work at all gives none.
+    pub fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// Gives a sign of life if the executor answers: this stands still where anything stands still that a job needs.
+    pub fn beat(&mut self, executor: &Executor) {
+        let status = executor.status();
+        if !std::mem::take(&mut self.failed) {
+            tracing::trace!(leases = status.leases.len(), "alive");
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_what_each_part_says_in_their_order() {
+        let status = StatusLine::default();
+        status.say(Part::Configuration, Some("restart to take over podman".to_owned()));
+        status.say(Part::Slots, Some("3/4 slots busy".to_owned()));
+        assert_eq!(line(&status.parts()), "3/4 slots busy; restart to take over podman");
+        status.say(Part::Configuration, None);
+        assert_eq!(line(&status.parts()), "3/4 slots busy");
+    }
+
+    #[test]
+    fn slots_that_are_no_more_count_as_busy() {
+        let load = Load { slots: 4, busy: 3, waiting: 0, drained: false };
+        assert_eq!(words(load), "3/4 slots busy");
+        assert_eq!(words(Load { slots: 1, busy: 2, waiting: 1, ..load }), "2/1 slots busy, 1 job waits");
+        assert_eq!(
+            words(Load { busy: 0, waiting: 3, drained: true, ..load }),
+            "drained: no new jobs; 0/4 slots busy, 3 jobs wait"
+        );
+    }
+}
