@@ -182,7 +182,6 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         let mut renewed = false;
         for attempt in 1.. {
-            self.pace.wait().await;
             let (error, wanted) = match self.send_once(&call).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -228,8 +227,9 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        // The semaphore is never closed.
+        // The semaphore is never closed. Who has waited for a place may have to wait once more: for what the answers before said.
         let _place = self.places.acquire().await;
+        self.pace.wait().await;
         let sent = request.send().await;
         let mut answer =
             sent.map_err(|error| failed(&causes(&error, call.limit), !error.is_connect() && !error.is_builder()))?;
@@ -277,8 +277,8 @@ impl Client {
         if left > (limit / 20).max(under_way) {
             return None;
         }
-        // Seconds since 1970, by GitLab's clock.
-        let reset = number("ratelimit-reset")? * 1000 - self.now();
+        // Whole seconds since 1970, by GitLab's clock: to the end of that one.
+        let reset = number("ratelimit-reset")? * 1000 + 999 - self.now();
         u64::try_from(reset).ok().map(Duration::from_millis)
     }
 }
