@@ -13,6 +13,7 @@ pub mod git;
 pub mod host;
 pub mod http;
 pub mod images;
+pub mod installed;
 pub mod job;
 pub mod lanes;
 pub mod leftovers;
@@ -24,6 +25,7 @@ pub mod proxy;
 pub mod registry;
 pub mod scenarios;
 pub mod scripts;
+pub mod site;
 pub mod storage;
 pub mod wait;
 
