@@ -78,6 +78,15 @@ if [[ $purpose == test ]]; then
   need mkfs.ext4 e2fsprogs e2fsprogs
   need htpasswd apache2-utils httpd-tools
   need shellcheck shellcheck ShellCheck
+  # For the box in which the service is tried as systemd runs it (scripts/box.sh). It is root's.
+  if [[ $EUID -eq 0 ]]; then
+    need systemd-nspawn systemd-container systemd-container
+    need "$(any_of /usr/lib/systemd/systemd /lib/systemd/systemd)" systemd systemd
+    need dbus-daemon dbus dbus-daemon
+    # A user's manager has a runtime directory and a bus of its own.
+    need "$(any_of /usr/lib/*/security/pam_systemd.so /usr/lib64/security/pam_systemd.so)" libpam-systemd systemd-pam
+    need /usr/lib/systemd/user/dbus.socket dbus-user-session dbus-common
+  fi
 fi
 
 if [[ ${#missing[@]} -gt 0 ]]; then

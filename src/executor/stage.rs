@@ -154,14 +154,16 @@ impl Executor {
         match end {
             StageEnd::Done { usage, code } => {
                 let usage = usage.filter(|_| call.role == Role::Job);
+                let mut ended = None;
                 // A lease that ends needs no note.
                 let _ = lease.update(|record| {
-                    let stage = record.stage.take();
-                    if let (Some(code), Some(true)) = (code, stage.map(|stage| stage.name == GET_SOURCES)) {
+                    ended = record.stage.take();
+                    if let (Some(code), Some(true)) = (code, ended.as_ref().map(|stage| stage.name == GET_SOURCES)) {
                         record.sources = Some(code == 0);
                     }
                     usage.iter().for_each(|usage| record.used.add(usage));
                 });
+                ended.iter().for_each(|stage| say_ended(stage, code));
                 None
             }
             StageEnd::Gone => {
@@ -261,6 +263,17 @@ pub(super) fn stage_as(container: &Container, record: &Record) -> Stage {
         umask: container.umask,
         path: container.path.clone(),
         grace_ms: u64::try_from(record.settings.grace.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Says how a stage has ended: of the user's own always, of the others to those who want to know all.
+fn say_ended(stage: &RunningStage, code: Option<i32>) {
+    let code = code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
+    let took = humantime::format_duration(Duration::from_secs(unix_time().saturating_sub(stage.since)));
+    if is_user_stage(&stage.name) {
+        tracing::info!("stage {} has ended with {code} after {took}", stage.name);
+    } else {
+        tracing::debug!("stage {} has ended with {code} after {took}", stage.name);
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::network::{Place, arguments as network};
 use super::{LABEL, Labels, Podman, PodmanError, strings};
-use super::{isolation, limits};
+use super::{cgroup, isolation, limits};
 use crate::config::{ExecMode, Isolation, NetworkSettings, Resources};
 
 /// The ids that a container's ids stand for on the host.
@@ -81,7 +81,7 @@ pub(super) fn user_map(map: UserMap) -> Vec<String> {
 }
 
 /// The arguments of `podman run`.
-fn arguments(spec: &ContainerSpec, init: &str) -> Vec<String> {
+fn arguments(spec: &ContainerSpec, init: &str, parent: Option<&str>) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
@@ -98,6 +98,7 @@ fn arguments(spec: &ContainerSpec, init: &str) -> Vec<String> {
     let network = network(&spec.network, spec.place.as_ref());
     for word in user_map(spec.user_map)
         .iter()
+        .chain(&cgroup::arguments(parent))
         .chain(&network)
         .chain(&limits::arguments(&spec.resources))
         .chain(&isolation::arguments(&spec.isolation))
@@ -127,7 +128,7 @@ impl Podman {
             UserMap::NoMap => self.settings().pull_timeout,
             _ => self.settings().timeout,
         };
-        self.call_with(&arguments(spec, &init), limit, listener).await.map(drop)
+        self.call_with(&arguments(spec, &init, self.cgroup_parent()), limit, listener).await.map(drop)
     }
 }
 
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn everything_asked_for_is_in_the_arguments() {
-        let line = arguments(&spec(), "/x/init").join(" ");
+        let line = arguments(&spec(), "/x/init", Some("a.slice")).join(" ");
         for words in [
             "--uidmap 0:1000000:65536 --gidmap 0:1000000:65536",
             "--memory 67108864b --cpus 1.5 --pids-limit 100",
@@ -162,6 +163,7 @@ mod tests {
             "--volume /x/init:/.windlass-init:ro",
             "--volume /x/b:/builds:rw",
             "--preserve-fds 1",
+            "--cgroup-parent a.slice",
         ] {
             assert!(line.contains(words), "{words} in {line}");
         }
@@ -179,9 +181,11 @@ mod tests {
                 ..spec()
             },
             "/x/init",
+            None,
         )
         .join(" ");
         assert!(!line.contains("--preserve-fds") && line.ends_with(" hold"), "{line}");
+        assert!(!line.contains("--cgroup-parent"), "{line}");
         assert!(line.contains("--userns nomap") && line.contains("--network none"), "{line}");
     }
 }

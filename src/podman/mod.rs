@@ -2,8 +2,10 @@
 //!
 //! One file per operation. Arguments are built by pure functions; [`Podman::call`] is the one place that starts processes.
 
+mod cgroup;
 mod container;
 mod controllers;
+mod environment;
 mod exec;
 mod files;
 mod image;
@@ -81,6 +83,8 @@ pub struct Podman {
     pulls: Arc<Semaphore>,
     /// Where its images are, once it was asked.
     storage: OnceLock<Storage>,
+    /// Whether systemd makes the cgroups of its containers, once it was asked.
+    cgroups_by_systemd: OnceLock<bool>,
     known: image::Known,
     /// Whether this process is root on the host.
     pub rootful: bool,
@@ -90,10 +94,7 @@ impl Podman {
     /// A caller with these settings.
     #[must_use]
     pub fn new(settings: &PodmanSettings) -> Self {
-        // Not TMPDIR, NOTIFY_SOCKET or LISTEN_FDS: podman would act on them.
-        let inherited = ["HOME", "PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
-        let mut environment: Vec<(OsString, OsString)> =
-            inherited.into_iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect();
+        let mut environment = environment::environment();
         environment.extend(settings.environment.iter().map(|(name, value)| (name.into(), value.into())));
         Self {
             settings: settings.clone(),
@@ -101,6 +102,7 @@ impl Podman {
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             storage: OnceLock::new(),
+            cgroups_by_systemd: OnceLock::new(),
             known: image::Known::default(),
             rootful: nix::unistd::geteuid().is_root(),
         }

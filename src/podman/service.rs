@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::container::{UserMap, user_map};
 use super::network::{Place, arguments as network};
 use super::{LABEL, Labels, Podman, PodmanError, strings};
-use super::{isolation, limits};
+use super::{cgroup, isolation, limits};
 use crate::config::{Isolation, NetworkSettings, Resources};
 use crate::job::Secret;
 
@@ -47,7 +47,7 @@ pub struct ServiceSpec {
 }
 
 /// The arguments of `podman run`.
-fn arguments(spec: &ServiceSpec, init: &str) -> Vec<String> {
+fn arguments(spec: &ServiceSpec, init: &str, parent: Option<&str>) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
@@ -76,6 +76,7 @@ fn arguments(spec: &ServiceSpec, init: &str) -> Vec<String> {
     add(&["--entrypoint", &format!("[\"{}\",\"become\"]", crate::init::PATH)]);
     line.extend(user_map(spec.user_map));
     line.extend(network(&spec.network, spec.place.as_ref()));
+    line.extend(cgroup::arguments(parent));
     line.extend(limits::arguments(&spec.resources));
     line.extend(isolation::arguments(&spec.isolation));
     line.extend(strings(["--"]));
@@ -110,7 +111,7 @@ impl Podman {
             message: format!("its variables can't be handed over: {error}"),
             code: None,
         })?;
-        let line = arguments(spec, &self.settings().init.display().to_string());
+        let line = arguments(spec, &self.settings().init.display().to_string(), self.cgroup_parent());
         self.call_with(&line, limit, Some(&pipe)).await.map(drop)
     }
 
@@ -192,7 +193,7 @@ mod tests {
             resources: Resources { memory: Some(1 << 20), ..Resources::default() },
             isolation: Isolation::default(),
         };
-        let line = arguments(&spec, "/x/init").join(" ");
+        let line = arguments(&spec, "/x/init", None).join(" ");
         assert!(line.ends_with("-- abc /e a b -c"), "{line}");
         for words in [
             "--entrypoint [\"/.windlass-init\",\"become\"]",

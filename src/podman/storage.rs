@@ -94,7 +94,16 @@ fn options_of<'a>(path: &Path, mounts: &'a str) -> Option<&'a str> {
 
 #[derive(Deserialize)]
 struct Info {
+    #[serde(default)]
+    host: Host,
     store: Store,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Host {
+    #[serde(default)]
+    cgroup_manager: String,
 }
 
 #[derive(Deserialize)]
@@ -108,17 +117,19 @@ struct Store {
     graph_status: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-fn parse(text: &str) -> Result<Storage, String> {
-    let Info { store } = serde_json::from_str(text).map_err(|error| format!("unreadable answer: {error}"))?;
+/// The storage, and whether systemd makes the cgroups of containers.
+fn parse(text: &str) -> Result<(Storage, bool), String> {
+    let Info { store, host } = serde_json::from_str(text).map_err(|error| format!("unreadable answer: {error}"))?;
     let backing = store.graph_status.as_ref().and_then(|status| status.get("Backing Filesystem")?.as_str());
-    Ok(Storage {
+    let storage = Storage {
         backing: backing.unwrap_or("a file system that podman does not name").to_owned(),
         shared: store.graph_options.is_some_and(|options| {
             options.keys().any(|key| key.contains("additionalimagestore") || key.contains("imagestore"))
         }),
         driver: store.graph_driver_name,
         root: store.graph_root,
-    })
+    };
+    Ok((storage, host.cgroup_manager == "systemd"))
 }
 
 impl Podman {
@@ -131,8 +142,9 @@ impl Podman {
             return Ok(known);
         }
         let text = self.call(&strings(["info", "--format", "json"])).await?;
-        let storage =
+        let (storage, by_systemd) =
             parse(&text).map_err(|message| PodmanError { operation: "info".to_owned(), message, code: None })?;
+        self.cgroups_by_systemd.get_or_init(|| by_systemd);
         Ok(self.storage.get_or_init(|| storage))
     }
 }
@@ -163,12 +175,14 @@ mod tests {
 
     #[test]
     fn podmans_answer_is_read() {
-        let text = r#"{"host":{},"store":{"graphDriverName":"overlay","graphRoot":"/x","graphOptions":{"overlay.additionalimagestores":["/y"]},"graphStatus":{"Backing Filesystem":"xfs"}}}"#;
-        let read = parse(text).expect("valid");
+        let text = r#"{"host":{"cgroupManager":"systemd"},"store":{"graphDriverName":"overlay","graphRoot":"/x","graphOptions":{"overlay.additionalimagestores":["/y"]},"graphStatus":{"Backing Filesystem":"xfs"}}}"#;
+        let (read, by_systemd) = parse(text).expect("valid");
+        assert!(by_systemd);
         assert_eq!((read.driver.as_str(), read.backing.as_str(), read.shared), ("overlay", "xfs", true));
         assert!(
             !parse(r#"{"store":{"graphDriverName":"vfs","graphRoot":"/x","graphOptions":null}}"#)
                 .expect("valid")
+                .0
                 .shared
         );
         assert!(parse("{}").is_err());

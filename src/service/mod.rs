@@ -64,11 +64,11 @@ impl Service {
         let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
         checks::files_program(&executor.podman().files_program())?;
         executor.adopt().await?;
+        let kind = if executor.podman().rootful { "rootful" } else { "rootless" };
         tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            podman = executor.podman_version,
-            rootful = executor.podman().rootful,
-            "windlassd starts"
+            "windlassd {} starts, with {kind} podman {}",
+            env!("CARGO_PKG_VERSION"),
+            executor.podman_version
         );
         for warning in executor.warnings() {
             tracing::warn!("{warning}");

@@ -25,6 +25,8 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32, survives: Surviv
     name.push(".new");
     let new = Path::new(&name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(new)?;
+    // Whatever the umask takes away.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     if survives == Survives::PowerLoss {
         file.sync_data()?;

@@ -20,6 +20,7 @@ use super::call::{Call, Finished};
 use super::host::Host;
 use super::job::Job;
 use super::player::{Event, Request, SOCKET_VARIABLE, Start, Stream, TEST_NAME};
+use super::site::Site;
 use super::wait::{seconds, until, value};
 
 /// What is known of one call.
@@ -36,7 +37,7 @@ pub(super) type Progresses = Arc<(Mutex<BTreeMap<u64, Progress>>, Condvar)>;
 /// A process that plays gitlab-runner on a host.
 pub struct Runner<'a> {
     /// Where it runs.
-    pub host: &'a Host,
+    pub site: &'a dyn Site,
     child: Mutex<Child>,
     control: Mutex<UnixStream>,
     pub(super) calls: Progresses,
@@ -47,23 +48,29 @@ pub struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// Starts one.
     pub fn new(host: &'a Host) -> Self {
+        Self::on(host)
+    }
+
+    /// Starts one on any kind of host.
+    pub fn on(site: &'a dyn Site) -> Self {
+        let (account, files) = (site.caller(), site.files());
         let dir = tempfile::Builder::new()
             .prefix("gr-")
             .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(host.dir())
+            .tempdir_in(files)
             .unwrap();
-        host.account.own(dir.path()).unwrap();
+        account.own(dir.path()).unwrap();
         let socket = dir.path().join("control");
         let listener = UnixListener::bind(&socket).unwrap();
-        host.account.own(&socket).unwrap();
+        account.own(&socket).unwrap();
         let mut program = std::env::current_exe().unwrap();
-        if !matches!(host.account, super::account::Account::Own) {
+        if !matches!(account, super::account::Account::Own) {
             // The target directory may be out of that user's reach.
             let copy = dir.path().join("gitlab-runner");
             super::programs::copy_program(&program, &copy);
             program = copy;
         }
-        let mut command = host.account.command(&program);
+        let mut command = account.command(&program);
         command
             .args([TEST_NAME, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
             .env(SOCKET_VARIABLE, &socket)
@@ -77,7 +84,7 @@ impl<'a> Runner<'a> {
             let (control, calls) = (control.try_clone().unwrap(), calls.clone());
             move || listen(control, &calls)
         });
-        Self { host, child: Mutex::new(child), control: Mutex::new(control), calls, dir, next: Mutex::new(1) }
+        Self { site, child: Mutex::new(child), control: Mutex::new(control), calls, dir, next: Mutex::new(1) }
     }
 
     /// Its process id.
@@ -110,7 +117,7 @@ impl<'a> Runner<'a> {
         fs::write(&file, response).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         for path in [tmpdir.path(), &file] {
-            self.host.account.own(path).unwrap();
+            self.site.caller().own(path).unwrap();
         }
         Attempt {
             runner: self,
@@ -273,7 +280,7 @@ impl<'a> Attempt<'a> {
         fs::write(&file, script).unwrap();
         for path in [&dir, &file] {
             fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
-            self.runner.host.account.own(path).unwrap();
+            self.runner.site.caller().own(path).unwrap();
         }
         self.start("run", &[file.into_os_string(), stage.into()])
     }
@@ -289,14 +296,16 @@ impl<'a> Attempt<'a> {
         self.cleanup().wait().expect_code(0);
         drop(self.tmpdir);
         if let Some(lease) = lease {
-            self.runner.host.wait_until_gone(&lease);
+            self.runner.site.wait_until_gone(&lease);
         }
     }
 
     fn start(&self, shim: &str, arguments: &[OsString]) -> Call<'a> {
-        let host = self.runner.host;
-        let mut all =
-            vec![host.programs.shim(shim).into_os_string(), "--socket".into(), host.socket().into_os_string()];
+        let site = self.runner.site;
+        let mut all = vec![site.shim(shim).into_os_string()];
+        if let Some(socket) = site.told_socket() {
+            all.extend(["--socket".into(), socket.into_os_string()]);
+        }
         if let Some(profile) = &self.job.profile {
             all.extend(["--profile".into(), profile.into()]);
         }
@@ -308,11 +317,11 @@ impl<'a> Attempt<'a> {
 
     /// In gitlab-runner's order; of two with one name the later one wins.
     fn environment(&self) -> Vec<(OsString, OsString)> {
-        let host = self.runner.host;
+        let site = self.runner.site;
         let mut all: Vec<(OsString, OsString)> = Vec::new();
         let mut set = |key: &str, value: OsString| all.push((key.into(), value));
         set("PATH", std::env::var_os("PATH").unwrap_or_default());
-        set("HOME", host.account.home().into());
+        set("HOME", site.caller().home().into());
         set("TMPDIR", self.dir().into());
         set("BUILD_FAILURE_EXIT_CODE", "1".into());
         set("SYSTEM_FAILURE_EXIT_CODE", "2".into());

@@ -120,7 +120,7 @@ impl Runner<'_> {
         };
         let state = play.job();
         for lease in &play.leases {
-            self.host.wait_until_gone(lease);
+            self.site.wait_until_gone(lease);
         }
         Outcome { state, calls: play.calls, leases: play.leases }
     }

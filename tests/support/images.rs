@@ -1,7 +1,7 @@
 //! The images that jobs of tests run in, made by scripts/images.sh and imported when they are first needed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::storage::Storage;
@@ -11,6 +11,11 @@ use super::storage::Storage;
 pub struct Image {
     base: &'static str,
     changes: Vec<String>,
+}
+
+/// What makes images.
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/images.sh")
 }
 
 impl Image {
@@ -76,26 +81,31 @@ impl Image {
 
     /// Makes sure that it is there; returns its name. The tag changes with the script and the changes.
     pub fn import(&self, storage: &Storage) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/images.sh");
-        let mut hasher = DefaultHasher::new();
-        (std::fs::read(&script).unwrap(), self).hash(&mut hasher);
-        let name = format!("localhost/windlass/{}:{:016x}", self.base, hasher.finish());
+        let name = self.name();
         storage.exclusively(|| {
             if !storage.podman(&["image", "exists", &name]).status.success() {
-                self.make(&script, storage, &name);
+                self.make(storage.command());
             }
         });
         name
     }
 
-    fn make(&self, script: &Path, storage: &Storage, name: &str) {
-        let mut tar = Command::new(script).arg(self.base).stdout(Stdio::piped()).spawn().unwrap();
-        let mut import = storage.command();
+    /// Its name.
+    pub fn name(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        (std::fs::read(script()).unwrap(), self).hash(&mut hasher);
+        format!("localhost/windlass/{}:{:016x}", self.base, hasher.finish())
+    }
+
+    /// Makes it with this podman.
+    pub fn make(&self, podman: Command) {
+        let (mut import, name) = (podman, self.name());
+        let mut tar = Command::new(script()).arg(self.base).stdout(Stdio::piped()).spawn().unwrap();
         import.args(["import", "--quiet"]);
         for change in &self.changes {
             import.args(["--change", change]);
         }
-        let output = import.args(["-", name]).stdin(tar.stdout.take().unwrap()).output().unwrap();
+        let output = import.args(["-", &name]).stdin(tar.stdout.take().unwrap()).output().unwrap();
         assert!(tar.wait().unwrap().success(), "scripts/images.sh {} failed", self.base);
         assert!(output.status.success(), "podman import {name}: {}", String::from_utf8_lossy(&output.stderr));
     }

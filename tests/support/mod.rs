@@ -16,6 +16,7 @@ pub mod gitlab;
 pub mod host;
 pub mod http;
 pub mod images;
+pub mod installed;
 pub mod job;
 pub mod lanes;
 pub mod leftovers;
@@ -28,6 +29,7 @@ pub mod receiver;
 pub mod registry;
 pub mod scenarios;
 pub mod scripts;
+pub mod site;
 pub mod storage;
 pub mod wait;
 

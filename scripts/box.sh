@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Runs a command in a box: a system of its own with systemd as process 1, on a view of this machine's files that can be written and is
+# thrown away. For tests that install services, restart them, and have users; this machine sees nothing of it.
+#
+#   scripts/box.sh [--timeout SECONDS] [--share DIRECTORY]... -- COMMAND [ARGUMENT...]
+#
+#   --timeout SECONDS   end the box after so long (default 600)
+#   --share DIRECTORY   is seen in the box as it is here, read-only; for directories on file systems of their own
+#
+# COMMAND is run by root in / once the box has booted. Its output comes out here, and its exit code is this script's, or 124 when the
+# time was over, or 125 when there was no box. There is no network but loopback. Needs root and systemd-nspawn.
+set -euo pipefail
+
+fail() { echo "box.sh: $*" >&2; exit 125; }
+
+limit=600 shared=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --timeout) limit=$2; shift 2 ;;
+    --share) shared+=("$(realpath "$2")"); shift 2 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --) shift; break ;;
+    *) echo "box.sh: unknown argument $1; see --help" >&2; exit 64 ;;
+  esac
+done
+[[ $# -gt 0 ]] || fail "which command?"
+[[ $EUID -eq 0 ]] || fail "only root can make a box"
+command -v systemd-nspawn >/dev/null || fail "systemd-nspawn is missing; scripts/prepare.sh --for test installs it"
+
+# In a mount namespace of its own, so that nothing mounted here is seen elsewhere or outlives this.
+if [[ ${WINDLASS_BOX:-} != "$$" ]]; then
+  options=(--timeout "$limit")
+  for directory in "${shared[@]}"; do options+=(--share "$directory"); done
+  WINDLASS_BOX=$$ exec unshare --mount --propagation private -- bash "$0" "${options[@]}" -- "$@"
+fi
+unset WINDLASS_BOX
+
+box=$(mktemp -d /var/tmp/windlass-box.XXXXXX)
+name=${box##*/}
+cgroup=/sys/fs/cgroup/$name
+# shellcheck disable=SC2317 # it is a trap
+remove() {
+  # The innermost first; none of them holds a process any more.
+  find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  umount -R "$box" 2>/dev/null || true
+  rmdir "$box"
+}
+trap remove EXIT
+
+# systemd wants version 2 alone. Where this machine mixes it with version 1, it is mounted in its place.
+if [[ $(stat --file-system --format %T /sys/fs/cgroup) != cgroup2fs ]]; then
+  umount --recursive /sys/fs/cgroup
+  mount -t cgroup2 none /sys/fs/cgroup
+fi
+mkdir "$cgroup"
+
+mount -t tmpfs -o mode=0755 none "$box"
+mkdir "$box"/{changes,work,root,talk}
+mount -t overlay none -o "lowerdir=/,upperdir=$box/changes,workdir=$box/work" "$box/root"
+mkfifo "$box/talk/output"
+printf '%q ' "$@" >"$box/talk/command"
+
+# podman in the box: what this machine's kernel may not offer it is not asked for.
+mkdir -p "$box/root/etc/containers/containers.conf.d"
+{
+  printf '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\npids_limit = 0\n'
+  ! command -v runc >/dev/null || printf '[engine]\nruntime = "runc"\n'
+} >"$box/root/etc/containers/containers.conf.d/90-box.conf"
+
+# What this machine starts when it boots is none of the box's business.
+units=$box/root/etc/systemd/system
+rm -rf "$units"/*.wants "$box/root/etc/fstab"
+mkdir -p "$units/multi-user.target.wants"
+cat >"$units/box-command.service" <<UNIT
+[Unit]
+Description=What the box is for
+After=multi-user.target
+SuccessAction=exit-force
+FailureAction=exit-force
+[Service]
+Type=oneshot
+Environment="PATH=$PATH" HOME=/root
+ExecStartPre=/bin/bash /run/box/prepare
+ExecStart=/bin/bash -c '. /run/box/command >/run/box/output 2>&1; echo "\$?" >/run/box/result'
+UNIT
+ln -s ../box-command.service "$units/multi-user.target.wants/"
+
+# What podman misses in a box of systemd-nspawn, which puts /sys together of several mounts: root's podman insists on
+# taking away those below /sys/kernel.
+cat >"$box/talk/prepare" <<'PREPARE'
+set -e
+mkdir /run/cgroups
+mount --bind /sys/fs/cgroup /run/cgroups
+umount --recursive --lazy /sys
+mount -t sysfs -o ro,nosuid,nodev,noexec none /sys
+mount --bind /run/cgroups /sys/fs/cgroup
+umount /run/cgroups
+# As hosts have them: for everybody.
+mkdir -p /dev/net
+rm -f /dev/net/tun /dev/fuse
+mknod -m 0666 /dev/net/tun c 10 200
+mknod -m 0666 /dev/fuse c 10 229
+PREPARE
+
+nspawn=(--quiet --register=no --keep-unit --directory="$box/root" --machine="${name//./-}" --private-network --capability=all
+  --bind="$box/talk:/run/box" --boot)
+# Where images are: the kernel's overlay can't lie on another one.
+nspawn+=(--tmpfs=/var/lib/containers:mode=0755 --tmpfs=/var/lib/windlass:mode=0755)
+for directory in "${shared[@]}"; do nspawn+=(--bind-ro="$directory"); done
+
+cat "$box/talk/output" &
+reader=$!
+# Its own filter of system calls would be everybody's in it.
+ended=0
+(
+  echo "$BASHPID" >"$cgroup/cgroup.procs"
+  SYSTEMD_SECCOMP=0 exec timeout --kill-after=10 "$limit" systemd-nspawn "${nspawn[@]}" </dev/null >"$box/console" 2>&1
+) || ended=$?
+# The reader of a box that has never written would wait for ever.
+true <>"$box/talk/output"
+wait "$reader"
+[[ ! -s $box/talk/result ]] || exit "$(<"$box/talk/result")"
+tail -n 20 "$box/console" >&2
+[[ $ended -ne 124 ]] || { echo "box.sh: the command did not end within $limit s" >&2; exit 124; }
+fail "the box ended without a result; its console's last words are above"

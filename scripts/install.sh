@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what scripts/build.sh has built: the programs, the configuration where there is none, and the units of systemd.
+#
+#   scripts/install.sh [--debug] [--rootful] [--credentials] [--root DIRECTORY]
+#
+#   --debug            the programs of `scripts/build.sh`; otherwise those of `scripts/build.sh --release`
+#   --rootful          for root's podman instead of that of a user of its own
+#   --credentials      secrets come from /etc/windlass/gitlab-token and webhook-secret, through systemd
+#   --root DIRECTORY   below this directory, and nothing else is done: for packages and images of hosts
+#
+# Then: systemctl enable --now windlass.socket windlass.service
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "install.sh: $*" >&2; exit 1; }
+
+profile=release root='' variants=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --debug) profile=debug; shift ;;
+    --rootful | --credentials) variants+=("${1#--}"); shift ;;
+    --root) root=$2; shift 2 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "install.sh: unknown argument $1; see --help" >&2; exit 64 ;;
+  esac
+done
+built=${CARGO_TARGET_DIR:-target}/$profile
+[[ -x $built/windlassd && -x $built/libexec/windlass-init ]] || fail "nothing is built in $built; scripts/build.sh does that"
+
+# systemd ignores a type that it does not know, so one that knows it has to be asked for it.
+version=$(systemctl --version 2>/dev/null | awk 'NR == 1 { print int($2) }') || version=0
+[[ ${version:-0} -lt 253 ]] || variants+=(notify-reload)
+
+install -D -m 0755 -t "$root/usr/bin" "$built/windlassd" "$built/windlass"
+install -D -m 0755 -t "$root/usr/libexec/windlass" "$built"/libexec/*
+install -D -m 0644 -t "$root/usr/share/doc/windlass" config/windlass.toml
+[[ -e $root/etc/windlass/windlass.toml ]] || install -D -m 0644 config/windlass.toml "$root/etc/windlass/windlass.toml"
+
+put() { # FROM TO: all files of a tree, in the same places
+  local file
+  while IFS= read -r file; do install -D -m 0644 "$1/$file" "$2/$file"; done < <(cd "$1" && find . -type f)
+}
+put systemd/system "$root/usr/lib/systemd/system"
+put systemd/sysusers.d "$root/usr/lib/sysusers.d"
+put systemd/tmpfiles.d "$root/usr/lib/tmpfiles.d"
+# A variant that is not chosen any more.
+rm -f "$root"/usr/lib/systemd/system/windlass.service.d/50-{rootful,credentials,notify-reload}.conf
+for variant in "${variants[@]}"; do put "systemd/variants/$variant/system" "$root/usr/lib/systemd/system"; done
+
+[[ -z $root ]] || exit 0
+systemd-sysusers windlass.conf
+systemd-tmpfiles --create windlass.conf
+# Ids for the users in containers: the first free range behind all others.
+for kind in uid gid; do
+  if ! grep -qs '^windlass:' "/etc/sub$kind"; then
+    first=524288
+    while IFS=: read -r _ start count; do
+      [[ $((start + count)) -le $first ]] || first=$((start + count))
+    done < <(cat "/etc/sub$kind" 2>/dev/null)
+    usermod "--add-sub${kind}s" "$first-$((first + 65535))" windlass
+  fi
+done
+systemctl daemon-reload

@@ -1,0 +1,386 @@
+//! The service as systemd runs it, installed in a box (scripts/box.sh): who may call it, how well it is shut in, and that no end of the
+//! daemon is one of a job.
+//!
+//! The tests run this program again in the box, with one of those that are ignored here.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, getuid};
+use serde_json::{Value, json};
+use support::installed::{Installed, PATIENCE, group, run, source, text};
+use support::storage::on_path;
+use support::{Image, Job, Runner, State, until};
+
+/// How long a box may take: several times what it does on two cores.
+const BOX: &str = "600";
+
+/// Boxes take turns: the jobs of one are enough for a machine.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs an ignored test of this file in a box of its own.
+fn in_a_box(test: &str) {
+    if !getuid().is_root() || !on_path("systemd-nspawn") {
+        return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
+    }
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap();
+    let mut command = Command::new(source("scripts/box.sh"));
+    command.args(["--timeout", BOX, "--share"]).arg(target).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
+    command.arg("env").args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
+    command.arg(program).args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let output = command.output().unwrap();
+    drop(turn);
+    let shown = text(&output);
+    assert!(output.status.success() && shown.contains("test result: ok. 1 passed"), "in the box:\n{shown}");
+}
+
+#[test]
+fn a_rootless_service_is_shut_in_and_its_jobs_outlive_it() {
+    in_a_box("rootless_in_the_box");
+}
+
+#[test]
+fn a_rootful_service_is_shut_in_and_its_jobs_outlive_it() {
+    in_a_box("rootful_in_the_box");
+}
+
+#[test]
+fn no_job_of_a_rootless_service_notices_that_it_is_restarted_and_killed_all_the_time() {
+    in_a_box("rootless_restarts_in_the_box");
+}
+
+#[test]
+fn no_job_of_a_rootful_service_notices_that_it_is_restarted_and_killed_all_the_time() {
+    in_a_box("rootful_restarts_in_the_box");
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootless_in_the_box() {
+    service(false);
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootful_in_the_box() {
+    service(true);
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootless_restarts_in_the_box() {
+    restarts(false);
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootful_restarts_in_the_box() {
+    restarts(true);
+}
+
+/// Settings that fit a box: no registry, no network.
+const SETTINGS: &str = "slots = 8\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\n\
+                        [profile.connected]\nslots = 2\njob.network = \"private\"\n";
+
+fn service(rootful: bool) {
+    let windlass = Installed::new(rootful, SETTINGS);
+    let image = windlass.image(&Image::busybox());
+    the_units_are_sound(&windlass);
+    it_is_shut_in(&windlass);
+    only_those_may_call_who_are_named(&windlass);
+    gitlab_runner_may_call_and_is_stopped_gently(&windlass);
+    a_job_outlives_every_end_of_the_daemon(&windlass, &image);
+    a_stopped_daemon_is_started_by_its_callers(&windlass, &image);
+    a_reload_is_seen_and_a_wrong_one_refused(&windlass);
+    the_journal_can_be_asked_for_a_job(&windlass, &image);
+}
+
+fn the_units_are_sound(windlass: &Installed) {
+    let units = ["windlass.service", "windlass.socket", "windlass-jobs.slice"];
+    let said = run(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units));
+    assert!(!said.contains("windlass"), "{said}");
+    let user = windlass.property("User");
+    assert_eq!(user, if windlass.rootful { "root" } else { "windlass" });
+    until("the status is told", PATIENCE, || windlass.property("StatusText") == "0/10 slots busy");
+}
+
+fn it_is_shut_in(windlass: &Installed) {
+    let pid = windlass.pid().unwrap();
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_eq!(
+        namespace(pid),
+        namespace(1),
+        "another mount namespace would hide the mounts of its jobs after a restart"
+    );
+    if !windlass.rootful {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        for field in ["CapEff", "CapPrm", "CapAmb", "CapInh"] {
+            assert!(status.contains(&format!("{field}:\t0000000000000000")), "{status}");
+        }
+    }
+    // Whatever systemd would have set is set, or there is a reason why not.
+    let unit = windlass.systemctl(&["cat", "windlass.service"]);
+    let output =
+        Command::new("systemd-analyze").args(["security", "--json=short", "windlass.service"]).output().unwrap();
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+    let weak = found.iter().filter(|item| item["set"] == false);
+    let names: BTreeSet<&str> =
+        weak.filter_map(|item| item["name"].as_str()?.split_once('=')).map(|(name, _)| name).collect();
+    let silent: Vec<_> = names.iter().filter(|name| !unit.contains(&format!("{name}="))).collect();
+    assert!(names.len() > 10 && silent.is_empty(), "the unit does not say why it has no {silent:?}");
+    let shown = run(Command::new("systemd-analyze").args(["security", "--no-pager", "windlass.service"]));
+    let (_, level) = shown.rsplit_once("windlass.service: ").expect("a level");
+    let level: f64 = level.split_whitespace().next().unwrap().parse().unwrap();
+    let most = if windlass.rootful { 9.0 } else { 7.4 };
+    assert!(level <= most, "the exposure has grown to {level}:\n{shown}");
+}
+
+fn only_those_may_call_who_are_named(windlass: &Installed) {
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let ask = |group| text(&windlass.command_as(&nobody, group, "windlass").arg("status").output().unwrap());
+    let outside = ask(nobody.gid);
+    assert!(outside.contains("cannot reach windlassd") && outside.contains("ermission denied"), "{outside}");
+    let inside = ask(group("windlass-callers"));
+    assert!(inside.contains("may not use windlassd"), "{inside}");
+    let mut shim = windlass.command_as(&nobody, nobody.gid, "/usr/libexec/windlass/windlass-cleanup");
+    let output = shim.env("WINDLASS_LEASE", "0".repeat(32)).env("SYSTEM_FAILURE_EXIT_CODE", "2").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("it has to be in the socket's group"), "{}", text(&output));
+}
+
+fn gitlab_runner_may_call_and_is_stopped_gently(windlass: &Installed) {
+    // What its package would install, as far as it matters here.
+    let unit = "[Service]\nUser=gitlab-runner\nType=exec\nWorkingDirectory=/home/gitlab-runner\nExecStart=/bin/sh -c \
+                'trap \"echo gently >end; exit\" QUIT; windlass status >answer 2>&1; while :; do sleep 0.1; done'\n";
+    fs::write("/etc/systemd/system/gitlab-runner.service", unit).unwrap();
+    windlass.systemctl(&["daemon-reload"]);
+    windlass.systemctl(&["start", "gitlab-runner.service"]);
+    let home = Path::new("/home/gitlab-runner");
+    until("it has an answer", PATIENCE, || {
+        fs::read_to_string(home.join("answer")).is_ok_and(|answer| answer.contains("of 10 slots busy"))
+    });
+    windlass.systemctl(&["stop", "gitlab-runner.service"]);
+    assert_eq!(fs::read_to_string(home.join("end")).unwrap(), "gently\n");
+}
+
+/// A web server on port 8080.
+fn server() -> Image {
+    Image::busybox().expose(8080).cmd(&["httpd", "-f", "-p", "8080", "-h", "/etc"])
+}
+
+/// A stage that ends when the file is there.
+const UNTIL_TOLD: &str = "echo started\nuntil [ -e /builds/go ]; do sleep 0.05; done\necho whole\n";
+
+fn a_job_outlives_every_end_of_the_daemon(windlass: &Installed, image: &str) {
+    windlass.add_to_unit("WatchdogSec=5s\nLimitCORE=0");
+    windlass.restart();
+    let runner = Runner::on(windlass);
+    let service = json!([{"name": windlass.image(&server()), "alias": "web"}]);
+    let mut alone = runner.attempt(&Job::new(image).profile("connected"));
+    let mut served = runner.attempt(&Job::new(image).profile("connected").with("services", service));
+    for attempt in [&mut alone, &mut served] {
+        attempt.configure().expect_code(0);
+        attempt.prepare().wait_for(PATIENCE).expect_code(0);
+        attempt.run("get_sources").wait().expect_code(0);
+    }
+    let fetch = format!("{UNTIL_TOLD}wget -q -O - http://web:8080/passwd\n");
+    let calls = [alone.run_lines("build_script", UNTIL_TOLD), served.run_lines("build_script", &fetch)];
+    calls.iter().for_each(|call| call.wait_for_output("started"));
+    let leases = [alone.lease(), served.lease()];
+    let pids = || leases.iter().flat_map(|lease| windlass.container_pids(lease)).collect::<Vec<_>>();
+    let before = pids();
+    assert!(before.len() >= 5, "two inits with a shell each, and a service: {before:?}");
+    let below = if windlass.rootful {
+        "/windlass.slice/windlass-jobs.slice/".to_owned()
+    } else {
+        let uid = User::from_name("windlass").unwrap().unwrap().uid;
+        format!("/user.slice/user-{uid}.slice/user@{uid}.service/")
+    };
+    for pid in &before {
+        // A shell's child may be gone.
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        assert!(cgroup.is_empty() || cgroup.contains(&below), "{cgroup}");
+    }
+    let still_there = || {
+        assert!(calls.iter().all(|call| call.is_running()));
+        until("the jobs are seen", PATIENCE, || windlass.property("StatusText") == "2/10 slots busy");
+        until("nothing but the daemon is in its cgroup", PATIENCE, || {
+            windlass.pid().is_some_and(|pid| windlass.own_pids() == [pid])
+        });
+    };
+    still_there();
+    windlass.restart();
+    still_there();
+    windlass.crash();
+    still_there();
+    // One that hangs gives no sign of life.
+    let hanging = windlass.pid().unwrap();
+    kill(Pid::from_raw(hanging), Signal::SIGSTOP).unwrap();
+    windlass.wait_for_another(hanging);
+    assert!(windlass.journal(&[]).contains("Watchdog timeout"), "{}", windlass.journal(&[]));
+    still_there();
+    // Their shells' own children come and go.
+    let after: BTreeSet<i32> = pids().into_iter().collect();
+    let inits = before.iter().filter(|pid| after.contains(pid)).count();
+    assert!(inits >= 5, "{before:?} before, {after:?} after");
+    for lease in &leases {
+        let told = windlass.in_job(lease, &["touch", "/builds/go"]);
+        assert!(told.status.success(), "{}", text(&told));
+    }
+    let [of_alone, of_served] = calls;
+    of_alone.wait().expect_code(0).expect_text("started\nwhole");
+    of_served.wait().expect_code(0).expect_text("started\nwhole").expect_text("root:x:0:0");
+    for attempt in [alone, served] {
+        attempt.finish();
+    }
+    fs::remove_file("/etc/systemd/system/windlass.service.d/90-test.conf").unwrap();
+    windlass.systemctl(&["daemon-reload"]);
+    windlass.restart();
+}
+
+fn a_stopped_daemon_is_started_by_its_callers(windlass: &Installed, image: &str) {
+    windlass.systemctl(&["stop", "windlass.service"]);
+    assert_eq!(windlass.pid(), None);
+    let runner = Runner::on(windlass);
+    let outcome = runner.play(&Job::new(image).script(&["echo hello"]));
+    outcome.expect(State::Success).expect_log("hello");
+    assert!(!outcome.log().contains("aiting for windlassd"), "the socket has kept the call: {}", outcome.log());
+    assert!(windlass.pid().is_some());
+}
+
+fn a_reload_is_seen_and_a_wrong_one_refused(windlass: &Installed) {
+    let reload = || windlass.systemctl(&["reload", "windlass.service"]);
+    let status = |part: &str| until(part, PATIENCE, || windlass.property("StatusText").contains(part));
+    windlass.configure("60-slots.toml", "slots = 5\n");
+    reload();
+    status("0/7 slots busy");
+    windlass.configure("70-wrong.toml", "[job]\ngrace = \"soon\"\n");
+    reload();
+    status("the changed configuration is refused");
+    assert!(windlass.journal(&[]).contains("/etc/windlass/conf.d/70-wrong.toml:2:9: job.grace:"));
+    fs::remove_file("/etc/windlass/conf.d/70-wrong.toml").unwrap();
+    fs::remove_file("/etc/windlass/conf.d/60-slots.toml").unwrap();
+    reload();
+    until("all is as before", PATIENCE, || windlass.property("StatusText") == "0/10 slots busy");
+    // One that does not start with it is not started again and again.
+    windlass.configure("70-wrong.toml", "[job]\ngrace = \"soon\"\n");
+    let output = Command::new("systemctl").args(["restart", "windlass.service"]).output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!((windlass.property("ExecMainStatus"), windlass.property("NRestarts")), ("78".into(), "0".into()));
+    fs::remove_file("/etc/windlass/conf.d/70-wrong.toml").unwrap();
+    windlass.systemctl(&["start", "windlass.service"]);
+}
+
+fn the_journal_can_be_asked_for_a_job(windlass: &Installed, image: &str) {
+    let runner = Runner::on(windlass);
+    let job = Job::new(image).project(4711, "some/where").script(&["(exit 3)"]);
+    runner.play(&job).expect(State::script_failure(3));
+    let id = format!("JOB={}", job.id);
+    let messages = |arguments: &[&str]| {
+        let shown = windlass.journal(&[&["--output=cat"], arguments].concat());
+        shown.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = [&id, "PROJECT=some/where", "SLOT=0", "PIPELINE=1"];
+    until("the journal has it", PATIENCE, || messages(&all).len() >= 3);
+    let slot = format!("job {} of some/where has slot default/0", job.id);
+    assert!(messages(&all).contains(&slot), "{:?}", messages(&all));
+    let stage = messages(&[&id, "STAGE=build_script"]);
+    assert!(stage.len() == 1 && stage[0].contains("has ended with exit code 3"), "{stage:?}");
+    assert_eq!(messages(&["PROJECT=no/where"]).concat().matches("job").count(), 0);
+}
+
+/// What each job of the loop prints, line by line.
+fn lines() -> Vec<String> {
+    (0..40).flat_map(|round| (0..10).map(move |line| format!("line {round} {line}"))).collect()
+}
+
+/// Eight jobs at a time, while the service is restarted and killed at random moments, with fewer slots and more again.
+fn restarts(rootful: bool) {
+    let windlass = Installed::new(rootful, SETTINGS);
+    let image = windlass.image(&Image::busybox());
+    let number = std::env::var("WINDLASS_RESTARTS").map_or(10, |number| number.parse().expect("a number"));
+    let seed = fastrand::u64(..);
+    eprintln!("{number} restarts, seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let over = AtomicBool::new(false);
+    let script = "for i in $(seq 0 39); do for j in 0 1 2 3 4 5 6 7 8 9; do echo \"line $i $j\"; done; sleep 0.1; done";
+    let done = std::thread::scope(|scope| {
+        let runners: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let runner = Runner::on(&windlass);
+                    let mut done = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let outcome = runner.play(&Job::new(&image).script(&[script]));
+                        outcome.expect(State::Success);
+                        let printed = String::from_utf8_lossy(&outcome.call("build_script").stdout).into_owned();
+                        let got: Vec<&str> = printed.lines().filter(|line| line.starts_with("line ")).collect();
+                        assert_eq!(got, lines(), "something of its output is lost");
+                        assert!(!outcome.log().contains("aiting for windlassd"), "{}", outcome.log());
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        // A job that fails ends the loop.
+        let failed = || runners.iter().any(|runner| runner.is_finished());
+        let trouble = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..number {
+                std::thread::sleep(Duration::from_millis(random.u64(100..2500)));
+                if failed() {
+                    break;
+                }
+                let slots = if round % 3 == 1 { 6 } else { 8 };
+                windlass.configure("60-slots.toml", &format!("slots = {slots}\n"));
+                if round % 2 == 0 {
+                    windlass.restart()
+                } else {
+                    windlass.crash()
+                }
+                for arguments in [&["ps"][..], &["run", "--rm", "--network=none", &image, "true"][..]] {
+                    let output = windlass.podman(arguments);
+                    assert!(output.status.success(), "round {round}, podman {arguments:?}: {}", text(&output));
+                }
+            }
+        }));
+        over.store(true, Ordering::Relaxed);
+        let done: Vec<_> = runners.into_iter().map(|runner| runner.join()).collect();
+        if let Err(trouble) = trouble {
+            std::panic::resume_unwind(trouble);
+        }
+        done.into_iter()
+            .map(|done| done.unwrap_or_else(|_| panic!("a job failed\n{}", windlass.journal(&[]))))
+            .sum::<u32>()
+    });
+    eprintln!("{done} jobs");
+    assert!(done >= 8);
+    windlass.configure("60-slots.toml", "slots = 8\n");
+    windlass.restart();
+    nothing_is_left(&windlass);
+}
+
+fn nothing_is_left(windlass: &Installed) {
+    until("no slot is held", PATIENCE, || {
+        let status = windlass.status();
+        let slots = status["slots"].as_array().unwrap();
+        slots.len() == 10
+            && slots.iter().all(|slot| slot["lease"].is_null())
+            && status["leases"] == Value::Array(vec![])
+    });
+    assert_eq!(fs::read_dir("/run/windlass/leases").unwrap().count(), 0);
+    let left = windlass.podman(&["ps", "--all", "--quiet", "--filter", "label=io.windlass.daemon"]);
+    assert!(left.status.success() && left.stdout.is_empty(), "{}", text(&left));
+}
