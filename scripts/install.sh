@@ -31,8 +31,12 @@ built=${CARGO_TARGET_DIR:-target}/$profile
 version=$(systemctl --version 2>/dev/null | awk 'NR == 1 { print int($2) }') || version=0
 [[ ${version:-0} -lt 253 ]] || variants+=(notify-reload)
 
-install -D -m 0755 -t "$root/usr/bin" "$built/windlassd" "$built/windlass"
-install -D -m 0755 -t "$root/usr/libexec/windlass" "$built"/libexec/*
+program() { # FROM TO: in one step, since gitlab-runner may be about to start it; what runs keeps the file that it has
+  install -D -m 0755 "$1" "$2.new"
+  mv -f "$2.new" "$2"
+}
+for name in windlassd windlass; do program "$built/$name" "$root/usr/bin/$name"; done
+for file in "$built"/libexec/*; do program "$file" "$root/usr/libexec/windlass/${file##*/}"; done
 install -D -m 0644 -t "$root/usr/share/doc/windlass" config/windlass.toml
 [[ -e $root/etc/windlass/windlass.toml ]] || install -D -m 0644 config/windlass.toml "$root/etc/windlass/windlass.toml"
 

@@ -47,6 +47,7 @@ pub fn run(arguments: &StatusArgs) -> Result<u8> {
 /// The status for people.
 fn table(status: &Status, now: SystemTime) -> String {
     let busy = status.slots.iter().filter(|slot| slot.lease.is_some()).count();
+    let count = status.slots.iter().filter(|slot| !slot.goes).count();
     let mut text = String::new();
     // Writing into a string cannot fail.
     let mut line = |words: std::fmt::Arguments<'_>| {
@@ -54,11 +55,10 @@ fn table(status: &Status, now: SystemTime) -> String {
     };
     let daemon = &status.daemon;
     line(format_args!(
-        "windlassd {}, process {}, up {}; {busy} of {} slots busy",
+        "windlassd {}, process {}, up {}; {busy} of {count} slots busy",
         daemon.version,
         daemon.pid,
-        ago(&daemon.started_at, now),
-        status.slots.len()
+        ago(&daemon.started_at, now)
     ));
     if let Some(since) = &daemon.drained_since {
         line(format_args!("drained for {}: no new jobs are taken until `windlass undrain`", ago(since, now)));

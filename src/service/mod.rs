@@ -26,7 +26,7 @@ use crate::config::Settings;
 use crate::executor::Executor;
 use chain::Chain;
 use listener::Listener;
-use notify::{Watchdog, announce_slots};
+use notify::{StatusLine, Watchdog, announce_slots};
 use reload::Reload;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
@@ -39,6 +39,8 @@ pub struct Service {
     listener: Listener,
     signals: Signals,
     reload: Arc<Reload>,
+    /// What `systemctl status` shows; each part says its own.
+    line: Arc<StatusLine>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Two daemons on one runtime directory would end each other's jobs.
@@ -73,13 +75,10 @@ impl Service {
         for warning in executor.warnings() {
             tracing::warn!("{warning}");
         }
-        let reload = Reload {
-            file: file.to_owned(),
-            executor: Arc::clone(&executor),
-            gate: listener.gate(),
-            line: Arc::default(),
-        };
-        Ok(Self { executor, chain, listener, signals, reload: Arc::new(reload), tasks, shutdown, _lock: lock })
+        let line = Arc::<StatusLine>::default();
+        let (file, gate) = (file.to_owned(), listener.gate());
+        let reload = Arc::new(Reload { file, executor: Arc::clone(&executor), gate, line: Arc::clone(&line) });
+        Ok(Self { executor, chain, listener, signals, reload, line, tasks, shutdown, _lock: lock })
     }
 
     /// Serves until told to end (SIGTERM or SIGINT); SIGHUP has it read its configuration again. Running jobs go on without it.
@@ -96,13 +95,12 @@ impl Service {
             self.shutdown.clone(),
             Watchdog::wanted(),
         ));
-        let line = Arc::clone(&self.reload.line);
-        self.tasks.spawn(announce_slots(Arc::clone(&self.executor), line, self.shutdown.clone()));
+        self.tasks.spawn(announce_slots(Arc::clone(&self.executor), Arc::clone(&self.line), self.shutdown.clone()));
         self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
         self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
         self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
         if let Some(chain) = self.chain {
-            chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.reload.line));
+            chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
         }
         notify::ready();
         let result = loop {

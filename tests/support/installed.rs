@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Group, User};
 use serde_json::Value;
@@ -35,10 +35,7 @@ impl Installed {
     /// Installs it with this in conf.d, and starts it.
     pub fn new(rootful: bool, toml: &str) -> Self {
         run(Command::new("useradd").args(["--system", "--create-home", "gitlab-runner"]));
-        let target = Programs::built().windlassd.ancestors().nth(2).unwrap().to_owned();
-        let mut install = Command::new(source("scripts/install.sh"));
-        install.arg("--debug").args(rootful.then_some("--rootful")).env("CARGO_TARGET_DIR", target);
-        run(&mut install);
+        install(rootful);
         let name = if rootful { "root" } else { "windlass" };
         let service = User::from_name(name).unwrap().expect("the service's user");
         let mut runner = User::from_name("gitlab-runner").unwrap().unwrap();
@@ -50,6 +47,11 @@ impl Installed {
         installed.configure("50-test.toml", toml);
         installed.systemctl(&["enable", "--quiet", "--now", "windlass.socket", UNIT]);
         installed
+    }
+
+    /// Installs it once more, as for an upgrade.
+    pub fn upgrade(&self) {
+        install(self.rootful);
     }
 
     /// Writes a file of conf.d.
@@ -85,9 +87,11 @@ impl Installed {
 
     /// Waits until another daemon than `before` serves.
     pub fn wait_for_another(&self, before: i32) {
-        until("another daemon serves", PATIENCE, || {
-            self.property("ActiveState") == "active" && self.pid().is_some_and(|pid| pid != before)
-        });
+        let since = Instant::now();
+        while self.property("ActiveState") != "active" || self.pid().is_none_or(|pid| pid == before) {
+            assert!(since.elapsed() < PATIENCE, "no daemon but {before} serves:\n{}", self.journal(&[]));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Restarts the service as an upgrade does.
@@ -204,6 +208,13 @@ impl Site for Installed {
     fn wait_until_gone(&self, lease: &str) {
         until(&format!("lease {lease} is gone"), PATIENCE, || !Path::new("/run/windlass/leases").join(lease).exists());
     }
+}
+
+fn install(rootful: bool) {
+    let target = Programs::built().windlassd.ancestors().nth(2).unwrap().to_owned();
+    let mut install = Command::new(source("scripts/install.sh"));
+    install.arg("--debug").args(rootful.then_some("--rootful")).env("CARGO_TARGET_DIR", target);
+    run(&mut install);
 }
 
 /// A file of the source tree.
