@@ -53,6 +53,8 @@ pub(super) struct Listing {
     pub found: BTreeMap<ProjectId, Found>,
     /// What went wrong as a whole.
     pub problems: Vec<String>,
+    /// Whether projects may be missing that are there.
+    pub is_partial: bool,
     /// Why GraphQL is not to be had.
     pub rest_alone: Option<String>,
 }
@@ -167,6 +169,7 @@ impl Controller {
                     }
                     Err(error) => {
                         listing.problems.push(format!("group {group}: {error}"));
+                        listing.is_partial = true;
                         break;
                     }
                 }
@@ -183,7 +186,10 @@ impl Controller {
                 self.add(&mut listing, found, &query, patterns, asked_at);
             }
             Err(error) if is_refused(&error) => return Err(error),
-            Err(error) => listing.problems.push(format!("single projects: {error}")),
+            Err(error) => {
+                listing.problems.push(format!("single projects: {error}"));
+                listing.is_partial = true;
+            }
         }
         if let Some(further) = &patterns.further {
             self.read_further(&mut listing, further).await;
@@ -328,13 +334,19 @@ impl Controller {
         for group in &self.settings.groups {
             match self.gitlab.group_projects(group).await {
                 Ok(found) => rows.extend(found.into_iter().map(|row| (row.id, row))),
-                Err(error) => listing.problems.push(format!("group {group}: {error}")),
+                Err(error) => {
+                    listing.problems.push(format!("group {group}: {error}"));
+                    listing.is_partial = true;
+                }
             }
         }
         for path in &self.settings.projects {
             match self.gitlab.project(path).await {
                 Ok(row) => drop(rows.insert(row.id, row)),
-                Err(error) => listing.problems.push(format!("project {path}: {error}")),
+                Err(error) => {
+                    listing.is_partial |= error.is_transient();
+                    listing.problems.push(format!("project {path}: {error}"));
+                }
             }
         }
         rows.retain(|_, row| {

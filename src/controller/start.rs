@@ -21,6 +21,9 @@ const CLOCK: Time = 5_000;
 /// Rounds of a pass: each start may make another possible.
 const ROUNDS: usize = 100;
 
+/// After so many starts of a round that GitLab is to blame for, the others wait for the next pass.
+const TROUBLES_MAX: u32 = 3;
+
 /// What came of a start.
 enum Started {
     /// There is a pipeline.
@@ -67,14 +70,19 @@ impl Controller {
         for _ in 0..ROUNDS {
             let plan = self.decide();
             self.note(&plan).await;
-            let mut started = false;
+            let (mut started, mut troubles) = (false, 0);
             if !self.settings.dry_run {
                 for (id, inputs) in plan.triggers {
                     match self.start(id, inputs).await {
                         Started::Yes => started = true,
                         Started::No => {}
-                        // Nor would it work for the next.
-                        Started::Trouble => break,
+                        // It may be about this project alone; else it would not work for the next either.
+                        Started::Trouble => {
+                            troubles += 1;
+                            if troubles >= TROUBLES_MAX {
+                                break;
+                            }
+                        }
                     }
                 }
             }
@@ -117,6 +125,7 @@ impl Controller {
             self.state().trouble = Some(format!("{error:#}"));
             return Started::Trouble;
         }
+        self.state().trouble = None;
         let plan = self.decide();
         if !plan.triggers.iter().any(|(due, wanted)| *due == id && *wanted == inputs) {
             return Started::No;

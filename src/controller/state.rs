@@ -33,7 +33,7 @@ pub(super) struct State {
     pub last_sync: SyncReport,
     /// What happened since the start.
     pub counters: Counters,
-    /// Why GitLab can't be asked to start anything, and when that was.
+    /// Why GitLab could not be asked to start anything, the last time.
     pub trouble: Option<String>,
     /// When the kickoffs were looked at last, in minutes since 1970 of the host's local time.
     pub kicked: Option<i64>,
@@ -44,6 +44,8 @@ pub(super) struct State {
 pub(super) struct SyncReport {
     /// When it began, by GitLab's clock; none: there was none yet.
     pub began: Option<Time>,
+    /// How many have begun, this one included.
+    pub number: u64,
     /// Whether one is under way.
     pub running: bool,
     /// How long it took, in milliseconds.

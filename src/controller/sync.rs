@@ -25,12 +25,17 @@ impl Controller {
     /// Looks at everything; whether nothing went wrong with it as a whole.
     pub(super) async fn sync(&self) -> bool {
         let began = Instant::now();
-        self.state().last_sync.running = true;
+        let number = {
+            let mut state = self.state();
+            state.last_sync.running = true;
+            state.last_sync.number += 1;
+            state.last_sync.number
+        };
         let mut listing = self.list().await;
         self.add_prefixes(&mut listing).await;
         let problems = std::mem::take(&mut listing.problems);
         let rest_alone = listing.rest_alone.take();
-        let (changed, looks) = self.take_listing(listing, problems.is_empty());
+        let (changed, looks) = self.take_listing(listing);
         self.save_or_say(changed).await;
         self.look_at(looks).await;
         self.tend_hooks().await;
@@ -44,13 +49,16 @@ impl Controller {
         let worked = problems.is_empty();
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut state = self.state();
+        if worked {
+            state.trouble = None;
+        }
         if state.last_sync.rest_alone != rest_alone
             && let Some(why) = &rest_alone
         {
             tracing::warn!("GraphQL is not to be had, so each project costs requests of its own: {why}");
         }
         let since = self.gitlab.now() - i64::try_from(took).unwrap_or(0);
-        state.last_sync = SyncReport { began: Some(since), running: false, took, problems, rest_alone };
+        state.last_sync = SyncReport { began: Some(since), number, running: false, took, problems, rest_alone };
         tracing::debug!(took_ms = took, projects = state.facts.projects.len(), "looked at everything");
         worked
     }
@@ -95,7 +103,7 @@ impl Controller {
     }
 
     /// Takes a listing in: the projects that have changed by it, and those of which it does not say enough.
-    fn take_listing(&self, listing: Listing, is_whole: bool) -> (BTreeSet<ProjectId>, Vec<ProjectId>) {
+    fn take_listing(&self, listing: Listing) -> (BTreeSet<ProjectId>, Vec<ProjectId>) {
         let now = self.gitlab.now();
         let mut state = self.state();
         let ids: Vec<ProjectId> = state.about.keys().copied().collect();
@@ -116,7 +124,7 @@ impl Controller {
         for (id, latest, success) in seen {
             state.facts.observe(id, latest, success);
         }
-        if is_whole {
+        if !listing.is_partial {
             let gone: Vec<ProjectId> =
                 state.facts.projects.keys().filter(|id| !present.contains(id)).copied().collect();
             for id in gone {
@@ -206,13 +214,14 @@ impl Controller {
 
     /// Waits until a look at everything that began after this call is over; at most `limit`.
     pub(super) async fn sync_now(&self, limit: Duration) -> bool {
-        let before = self.state().last_sync.began;
+        // One that is under way may have passed by what the caller has just changed.
+        let before = self.state().last_sync.number;
         self.sync.notify_one();
         let done = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let state = self.state();
-                if !state.last_sync.running && state.last_sync.began != before {
+                if !state.last_sync.running && state.last_sync.number > before {
                     return;
                 }
             }
