@@ -116,6 +116,8 @@ static FIXTURES: LazyLock<PathBuf> = LazyLock::new(|| {
             .expect("rustc can be started");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    // The daemon wants it beside any init.
+    support::programs::copy_program(&support::programs::Programs::built().shim("files"), &dir.join("windlass-files"));
     dir
 });
 
