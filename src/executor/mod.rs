@@ -174,11 +174,7 @@ impl Executor {
         make_directory(&settings.state_dir, 0o711)?;
         let ranges = Ranges::load(&settings.state_dir)?;
         let lanes = Lanes::load(&settings.state_dir.join("lanes"), Reading::now())?;
-        for (name, profile) in &settings.profiles {
-            if let Some(ca_file) = &profile.job.ca_file {
-                images::link_certificates(&settings.run_dir, name, ca_file)?;
-            }
-        }
+        Self::prepare_for(&settings)?;
         let changed = Arc::new(Notify::new());
         let slots = slots::Slots::new(&changed);
         slots.resize(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots)));

@@ -46,8 +46,10 @@ impl Reload {
     fn take_over(&self) -> Result<Change, String> {
         let read = config::load(&self.file).map_err(|errors| errors.to_string())?;
         let change = config::change(&self.executor.settings(), read)?;
-        self.gate.change(&change.settings.socket).map_err(|error| format!("{error:#}"))?;
-        self.executor.take_over(change.settings.clone()).map_err(|error| format!("{error:#}"))?;
+        // What can fail comes first: a configuration is in effect as a whole or not at all.
+        let prepared = Executor::prepare_for(&change.settings);
+        prepared.and_then(|()| self.gate.change(&change.settings.socket)).map_err(|error| format!("{error:#}"))?;
+        self.executor.take_over(change.settings.clone());
         Ok(change)
     }
 }
