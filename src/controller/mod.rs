@@ -8,6 +8,7 @@ mod commands;
 mod hooks;
 mod look;
 mod notify;
+mod patterns;
 mod scan;
 mod schedule;
 mod secrets;

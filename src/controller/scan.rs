@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use tokio::time::Instant;
 
 use super::Controller;
 use super::look::Seen;
+use super::patterns::Patterns;
 use crate::chain::facts::{Pipeline, ProjectId, Status, Success};
 use crate::chain::words;
 use crate::gitlab::{
@@ -59,55 +60,15 @@ pub(super) struct Listing {
     pub rest_alone: Option<String>,
 }
 
-/// The patterns of the settings.
-#[derive(Debug)]
-pub(super) struct Patterns {
-    include: Option<GlobSet>,
-    exclude: GlobSet,
-    /// Paths of further files that are no patterns.
-    literal: Vec<String>,
-    /// Patterns of further files.
-    further: Option<GlobSet>,
-}
-
-impl Patterns {
-    fn of(controller: &Controller) -> Self {
-        let settings = &controller.settings;
-        let is_pattern = |text: &&String| text.contains(['*', '?', '[', '{']);
-        let further: Vec<String> = settings.files.iter().filter(is_pattern).cloned().collect();
-        Self {
-            include: (!settings.include.is_empty()).then(|| set(&settings.include)),
-            exclude: set(&settings.exclude),
-            literal: settings.files.iter().filter(|text| !is_pattern(text)).cloned().collect(),
-            further: (!further.is_empty()).then(|| set(&further)),
-        }
-    }
-
-    fn has(&self, path: &str) -> bool {
-        self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
-    }
-}
-
 /// Does work for many projects, some at once.
 pub(super) async fn some_at_once<T>(work: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     stream::iter(work).buffer_unordered(AT_ONCE).collect().await
 }
 
-fn set(patterns: &[String]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        // The settings have been checked.
-        if let Ok(glob) = GlobBuilder::new(pattern).literal_separator(true).build() {
-            set.add(glob);
-        }
-    }
-    set.build().unwrap_or_else(|_| GlobSet::empty())
-}
-
 impl Controller {
     /// Lists the chain's projects. What can't be had of one of them stops no other.
     pub(super) async fn list(&self) -> Listing {
-        let patterns = Patterns::of(self);
+        let patterns = Patterns::of(&self.settings);
         match self.list_by_graphql(&patterns).await {
             Ok(listing) => listing,
             Err(error) => {

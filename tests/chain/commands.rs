@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::chain::Chain;
+use crate::support::account::Account;
+use crate::support::chain::{Chain, Diamond};
+use crate::support::gitlab::FakeGitlab;
+use crate::support::programs::copy_program;
 use crate::support::wait::{seconds, until};
 
 fn text(chain: &Chain, arguments: &[&str]) -> String {
@@ -125,12 +128,42 @@ fn somebody_is_told_once_of_what_stays_failed() {
 }
 
 #[test]
-fn a_backup_is_made_while_it_runs_and_only_administrators_change_anything() {
+fn a_backup_is_made_while_it_runs_and_over_nothing() {
     let (chain, _) = Chain::diamond("");
     let copy = chain.host.dir().join("copy.db");
     assert!(text(&chain, &["backup", copy.to_str().unwrap()]).contains("copy.db"));
     let again = chain.run(&["backup", copy.to_str().unwrap()]);
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("exists"));
+}
+
+#[test]
+fn only_administrators_change_anything() {
+    let account = match Account::rootless() {
+        Ok(account) => account,
+        Err(reason) => return eprintln!("SKIPPED: {reason}"),
+    };
+    let Account::Other(user) = &account else { return eprintln!("SKIPPED: it takes root to be somebody else") };
+    let gitlab = FakeGitlab::start();
+    Diamond::make(&gitlab);
+    let chain = Chain::of(gitlab, &format!("[socket]\nallowed_users = ['{}']", user.name));
+    std::fs::set_permissions(chain.host.run_dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let windlass = chain.host.dir().join("windlass");
+    copy_program(&chain.host.programs.windlass, &windlass);
+    let call = |arguments: &[&str]| {
+        let socket = chain.host.socket();
+        account.command(&windlass).arg("chain").args(arguments).arg("--socket").arg(socket).output().unwrap()
+    };
+    for reads in [&["status"][..], &["plan"], &["events"]] {
+        assert!(call(reads).status.success(), "{reads:?}");
+    }
+    for changes in [&["sync"][..], &["rebuild", "images/base"], &["pause"], &["resume"], &["backup", "copy.db"]] {
+        let refused = call(changes);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && said.contains("only root and the daemon's own user"),
+            "{changes:?}: {said}"
+        );
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_cycle_is_named_and_left_alone_and_a_moved_project_stays_the_same() {
 fn an_audit_names_who_may_not_pull_what_it_builds_on() {
     let gitlab = FakeGitlab::start();
     let base = gitlab.projects(&json!({"path": "images/base", "visibility": "private", "inbound_job_tokens": true}))[0];
-    let app = gitlab.project("images/app", &[(".gitlab-deps", "images/base")]);
+    gitlab.project("images/app", &[(".gitlab-deps", "images/base")]);
     let tool = gitlab.project("images/tool", &[(".gitlab-deps", "images/base"), ("Dockerfile", "FROM $NOBODY\n")]);
     gitlab.change_project(base, &json!({"job_token_projects": [tool]}));
     let chain = Chain::of(gitlab, "[webhook]\nlisten = 'off'");
@@ -124,5 +124,4 @@ fn an_audit_names_who_may_not_pull_what_it_builds_on() {
     assert!(
         not_allowed[0]["subject"] == "images/app" && not_allowed[0]["words"].as_str().unwrap().contains("images/base")
     );
-    let _ = app;
 }

@@ -1,7 +1,7 @@
 //! A GitLab that does not do what it should, and a daemon that dies at the wrong moment.
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::chain::{Chain, Diamond, TOKEN};
 use crate::support::gitlab::FakeGitlab;
@@ -145,7 +145,7 @@ fn without_graphql_it_goes_by_rest_and_says_so() {
 #[test]
 fn a_page_that_is_too_complex_is_asked_for_in_parts() {
     let gitlab = FakeGitlab::start();
-    let diamond = Diamond::make(&gitlab);
+    Diamond::make(&gitlab);
     gitlab.settings(&json!({"graphql": {"max_complexity": 60}}));
     let chain = Chain::of(gitlab, "");
     assert_eq!(chain.status()["problems"], json!([]), "{}", chain.host.log());
@@ -156,7 +156,6 @@ fn a_page_that_is_too_complex_is_asked_for_in_parts() {
         pages.len()
     );
     assert_eq!(chain.project("images/app")["upstreams"].as_array().map(Vec::len), Some(2));
-    let _ = diamond;
 }
 
 #[test]
@@ -239,5 +238,29 @@ fn a_project_that_is_gone_for_a_while_comes_back_as_it_was() {
     chain.gitlab.change_project(diamond.ruby, &json!({"archived": false}));
     chain.sync();
     chain.started(diamond.ruby, 0);
-    let _: Value = chain.status();
+}
+
+#[test]
+fn a_proxy_is_on_the_way_where_there_is_one() {
+    let gitlab = FakeGitlab::start();
+    Diamond::make(&gitlab);
+    // The name leads nowhere, so whatever arrives came by the proxy, which the fake is too.
+    let toml = format!("[gitlab]\nurl = 'http://gitlab.invalid'\nproxy = '{}'", gitlab.url());
+    let chain = Chain::of(gitlab, &toml);
+    assert_eq!((chain.status()["problems"].clone(), chain.words("images/app")), (json!([]), "fresh".to_owned()));
+}
+
+#[test]
+fn lists_in_pages_are_read_to_their_end() {
+    let gitlab = FakeGitlab::start();
+    let projects: Vec<_> = (0..230).map(|number| json!({"path": format!("images/p{number}"), "empty": true})).collect();
+    gitlab.projects(&json!(projects));
+    gitlab.settings(&json!({"graphql": {"enabled": false}}));
+    let chain = Chain::of(gitlab, "[webhook]\nlisten = 'off'\n[chain]\ndry_run = true");
+    let count = || chain.status()["projects"].as_array().unwrap().len();
+    assert_eq!(count(), 230);
+    assert_eq!(chain.gitlab.requests_to("GET", "/api/v4/groups/images/projects").len(), 3);
+    chain.gitlab.settings(&json!({"graphql": {"enabled": true}}));
+    chain.sync();
+    assert_eq!((count(), chain.status()["problems"].clone()), (230, json!([])));
 }

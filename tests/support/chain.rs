@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Output;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -215,6 +214,3 @@ fn write_secret(path: PathBuf, text: &str) {
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
-
-/// Longer than the daemon needs to do what it should not: checked by what it did meanwhile, not by this time.
-pub const A_WHILE: Duration = seconds(3);
