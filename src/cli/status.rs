@@ -54,17 +54,21 @@ fn table(status: &Status, now: SystemTime) -> String {
         let _ = writeln!(text, "{words}");
     };
     let daemon = &status.daemon;
-    line(format_args!(
-        "windlassd {}, process {}, up {}; {busy} of {count} slots busy",
-        daemon.version,
-        daemon.pid,
-        ago(&daemon.started_at, now)
-    ));
+    let load = if status.slots.is_empty() && status.leases.is_empty() {
+        "this windlassd runs no jobs (slots is 0); `windlass chain status` shows the image chain".to_owned()
+    } else {
+        format!("{busy} of {count} slots busy")
+    };
+    let up = ago(&daemon.started_at, now);
+    line(format_args!("windlassd {}, process {}, up {up}; {load}", daemon.version, daemon.pid));
     if let Some(since) = &daemon.drained_since {
         line(format_args!("drained for {}: no new jobs are taken until `windlass undrain`", ago(since, now)));
     }
     for warning in &daemon.warnings {
         line(format_args!("warning: {warning}"));
+    }
+    if status.slots.is_empty() && status.leases.is_empty() {
+        return text;
     }
     let mut rows = vec![["SLOT", "STATE", "JOB", "PROJECT", "STAGE", "FOR", "IMAGE"].map(str::to_owned)];
     for slot in &status.slots {

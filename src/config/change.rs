@@ -30,6 +30,17 @@ pub struct Change {
     pub waiting: Vec<String>,
 }
 
+impl Change {
+    /// For a daemon that has no part that runs jobs: it gets one at a start.
+    pub fn without_jobs(&mut self) {
+        if self.settings.runs_jobs() {
+            let is_slots = |key: &String| key == "slots" || key.ends_with(".slots");
+            self.waiting.extend(self.taken_over.extract_if(.., |key| is_slots(key)));
+            self.settings.profiles.values_mut().for_each(|profile| profile.slots = 0);
+        }
+    }
+}
+
 /// Compares what is in effect with what was read.
 ///
 /// # Errors
@@ -127,6 +138,26 @@ mod tests {
         let change = change(&now, settings(&text)).unwrap();
         assert!(change.taken_over.len() > 50 && !change.waiting.is_empty(), "{change:?}");
         assert_eq!(different(&now, &change.settings), change.taken_over);
+    }
+
+    #[test]
+    fn a_daemon_without_jobs_gets_slots_at_a_restart() {
+        let chain = "[gitlab]\nurl = 'https://gitlab.example.com'\n[chain]\ngroups = ['images']\n";
+        let now = settings(&format!("slots = 0\n{chain}"));
+        let read = || settings(&format!("slots = 3\nsocket.allowed_users = ['a']\n{chain}"));
+        let mut change = change(&now, read()).unwrap();
+        change.without_jobs();
+        assert_eq!(
+            (change.taken_over, change.waiting),
+            (vec!["socket.allowed_users".to_owned()], vec!["slots".to_owned()])
+        );
+        let mut again = super::change(&change.settings, read()).unwrap();
+        again.without_jobs();
+        assert_eq!(
+            (again.taken_over, again.waiting),
+            (vec![], vec!["slots".to_owned()]),
+            "it is said as long as it is so"
+        );
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub struct Settings {
     pub profiles: BTreeMap<String, Profile>,
 }
 
+impl Settings {
+    /// Whether this daemon is to run jobs: `slots = 0` makes it one for the chain alone.
+    #[must_use]
+    pub fn runs_jobs(&self) -> bool {
+        self.profiles.values().any(|profile| profile.slots > 0)
+    }
+}
+
 /// The socket that the shims and the `windlass` command call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SocketSettings {

@@ -65,6 +65,10 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         }
     }
     enough_for_all_slots(check, input);
+    if check.sound(&[&input.default.slots.origin]) && !settings.runs_jobs() && !settings.chain.is_on() {
+        let message = "is 0, so that no jobs run, and [chain] names no groups and no projects: there is nothing to do";
+        check.wrong(&input.default.slots.origin, message);
+    }
     if checker.problems.is_empty() { Ok(settings) } else { Err(checker.problems) }
 }
 
@@ -119,7 +123,7 @@ fn profile_name(check: &mut Checker, given: &Given<String>) -> Option<String> {
 
 fn profile(check: &mut Checker, given: &ProfileInput, policy: &[PolicyKeys]) -> Profile {
     Profile {
-        slots: check.whole(&given.slots, 1, SLOTS_MAX, ""),
+        slots: check.whole(&given.slots, 0, SLOTS_MAX, ""),
         slot_wait: check.duration(&given.slot_wait, DAY),
         job: job::job(check, &given.job, policy),
     }

@@ -107,6 +107,11 @@ impl Controller {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns when the lock on what is known was had once.
+    pub fn touch(&self) {
+        drop(self.state());
+    }
+
     /// Waits until a pass is over.
     pub async fn passed(&self) {
         self.passed.notified().await;

@@ -15,6 +15,12 @@ use crate::lanes::{LaneId, Part};
 use crate::podman::Found;
 
 impl Executor {
+    /// Whether an earlier daemon has left leases: they want to be ended, whatever the configuration says by now.
+    #[must_use]
+    pub fn has_left(run_dir: &Path) -> bool {
+        std::fs::read_dir(run_dir.join("leases")).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Adopts the leases on record. To be called once, before anybody can ask for anything.
     ///
     /// # Errors

@@ -69,6 +69,10 @@ impl Executor {
                 known.join(", ")
             ))
         })?;
+        if profile.slots == 0 {
+            let message = format!("the profile {name:?} has no slots: its `slots` is 0 in windlass.toml of this host");
+            return Err(Failure::system(message));
+        }
         self.end_leases_of(&job, runner, "gitlab-runner tries the job again");
         let id = LeaseId::random()?;
         let slot = self.take_slot(&id, name, profile, &job, log).await?;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::channel::Channel;
+use super::parts::Parts;
 use crate::controller::Controller;
 use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
 use crate::job::{Job, Secret, Secrets};
@@ -21,17 +22,11 @@ use crate::protocol::daemon::{ProcessId, Reply, Request};
 static JOB_RESPONSES: Semaphore = Semaphore::const_new(8);
 
 /// Serves one caller. What goes wrong on the way to an answer is told to the caller, and noted here.
-pub async fn serve(
-    stream: UnixStream,
-    refusal: Option<String>,
-    executor: Arc<Executor>,
-    chain: Option<Arc<Controller>>,
-    shutdown: CancellationToken,
-) {
+pub async fn serve(stream: UnixStream, refusal: Option<String>, parts: &Parts, shutdown: CancellationToken) {
     let mut channel = Channel::new(stream);
     let result = match refusal {
         Some(message) => Err(Failure::system(message)),
-        None => answer(&mut channel, &executor, chain.as_ref(), &shutdown).await,
+        None => answer(&mut channel, parts, &shutdown).await,
     };
     if let Err(Failure { class, message }) = result {
         tracing::debug!("caller refused: {message}");
@@ -40,23 +35,30 @@ pub async fn serve(
     }
 }
 
-async fn answer(
-    channel: &mut Channel,
-    executor: &Arc<Executor>,
-    chain: Option<&Arc<Controller>>,
-    shutdown: &CancellationToken,
-) -> Result<(), Failure> {
+async fn answer(channel: &mut Channel, parts: &Parts, shutdown: &CancellationToken) -> Result<(), Failure> {
     let request = tokio::select! {
         // Not begun yet: the caller asks the next daemon.
         () = shutdown.cancelled() => return Ok(()),
         request = channel.first_request() => request.map_err(unreadable)?,
     };
     match request {
-        Request::Status => reply(channel, Reply::Status(Box::new(executor.status()))).await,
+        Request::Status => reply(channel, Reply::Status(Box::new(parts.status()))).await,
         Request::Chain(request) => {
-            let answer = self::chain(channel, chain, request).await?;
+            let answer = self::chain(channel, parts.chain()?, request).await?;
             reply(channel, Reply::Chain(Box::new(answer))).await
         }
+        request => of_jobs(channel, parts.executor()?, shutdown, request).await,
+    }
+}
+
+/// What is asked of the part that runs jobs.
+async fn of_jobs(
+    channel: &mut Channel,
+    executor: &Arc<Executor>,
+    shutdown: &CancellationToken,
+    request: Request,
+) -> Result<(), Failure> {
+    match request {
         Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
         Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
         Request::Drain { on } => {
@@ -110,21 +112,16 @@ async fn answer(
             executor.end_leases_of(&job, runner, "the job is over before it began");
             reply(channel, Reply::Done).await
         }
-        Request::Confirm | Request::StageDone { .. } | Request::StageLost { .. } => {
-            Err(Failure::system("this request comes without what it belongs to"))
-        }
+        Request::Status
+        | Request::Chain(_)
+        | Request::Confirm
+        | Request::StageDone { .. }
+        | Request::StageLost { .. } => Err(Failure::system("this request comes without what it belongs to")),
     }
 }
 
 /// What is asked of the chain.
-async fn chain(
-    channel: &Channel,
-    chain: Option<&Arc<Controller>>,
-    request: ChainRequest,
-) -> Result<ChainReply, Failure> {
-    let Some(chain) = chain else {
-        return Err(Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml"));
-    };
+async fn chain(channel: &Channel, chain: &Arc<Controller>, request: ChainRequest) -> Result<ChainReply, Failure> {
     if request.changes() && !channel.is_administrator() {
         return Err(Failure::system("only root and the daemon's own user may change what the chain does"));
     }

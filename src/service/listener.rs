@@ -18,9 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::notify::Watchdog;
+use super::parts::Parts;
 use crate::config::SocketSettings;
-use crate::controller::Controller;
-use crate::executor::{Executor, Places};
+use crate::executor::Places;
 use crate::protocol::daemon::shim_file;
 use crate::sys::{fds, files};
 
@@ -76,8 +76,7 @@ impl Listener {
     /// Serves callers until the shutdown. All work of the daemon begins here, so here it is seen to be alive.
     pub async fn serve(
         self,
-        executor: Arc<Executor>,
-        chain: Option<Arc<Controller>>,
+        parts: Arc<Parts>,
         tasks: TaskTracker,
         shutdown: CancellationToken,
         mut watchdog: Watchdog,
@@ -91,7 +90,7 @@ impl Listener {
             let (place, accepted) = tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = watchdog.due() => {
-                    watchdog.beat(&executor);
+                    watchdog.beat(&parts);
                     continue;
                 }
                 next = next => next,
@@ -106,10 +105,10 @@ impl Listener {
                 }
             };
             let refusal = self.gate.refusal(&stream);
-            let (executor, chain, shutdown) = (Arc::clone(&executor), chain.clone(), shutdown.clone());
+            let (parts, shutdown) = (Arc::clone(&parts), shutdown.clone());
             tasks.spawn(async move {
                 let _place = place;
-                connection::serve(stream, refusal, executor, chain, shutdown).await;
+                connection::serve(stream, refusal, &parts, shutdown).await;
             });
         }
         if let Some(path) = &self.made {

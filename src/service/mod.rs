@@ -7,6 +7,7 @@ mod connection;
 pub mod journal;
 mod listener;
 mod notify;
+mod parts;
 mod reload;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use crate::executor::Executor;
 use chain::Chain;
 use listener::Listener;
 use notify::{StatusLine, Watchdog, announce_slots};
+use parts::Parts;
 use reload::Reload;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
@@ -34,7 +36,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 
 /// The service, ready to run.
 pub struct Service {
-    executor: Arc<Executor>,
+    parts: Arc<Parts>,
     chain: Option<Chain>,
     listener: Listener,
     signals: Signals,
@@ -59,26 +61,21 @@ impl Service {
         std::fs::create_dir_all(&settings.run_dir)
             .with_context(|| format!("make the directory {}", settings.run_dir.display()))?;
         let lock = lock(&settings.run_dir)?;
-        checks::init_program(&settings.podman.init)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
         let chain = Chain::build(&settings).await?;
-        let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
-        checks::files_program(&executor.podman().files_program())?;
-        executor.adopt().await?;
-        let kind = if executor.podman().rootful { "rootful" } else { "rootless" };
-        tracing::info!(
-            "windlassd {} starts, with {kind} podman {}",
-            env!("CARGO_PKG_VERSION"),
-            executor.podman_version
-        );
-        for warning in executor.warnings() {
-            tracing::warn!("{warning}");
-        }
+        let executor = if settings.runs_jobs() || Executor::has_left(&settings.run_dir) {
+            Some(executor(settings.clone(), &tasks, &shutdown).await?)
+        } else {
+            tracing::info!("windlassd {} starts, for the image chain alone", env!("CARGO_PKG_VERSION"));
+            None
+        };
+        let parts = Parts::new(executor, chain.as_ref().map(|chain| Arc::clone(&chain.controller)));
+        let parts = Arc::new(parts);
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());
-        let reload = Arc::new(Reload { file, executor: Arc::clone(&executor), gate, line: Arc::clone(&line) });
-        Ok(Self { executor, chain, listener, signals, reload, line, tasks, shutdown, _lock: lock })
+        let reload = Arc::new(Reload::new(file, settings, Arc::clone(&parts), gate, Arc::clone(&line)));
+        Ok(Self { parts, chain, listener, signals, reload, line, tasks, shutdown, _lock: lock })
     }
 
     /// Serves until told to end (SIGTERM or SIGINT); SIGHUP has it read its configuration again. Running jobs go on without it.
@@ -89,16 +86,17 @@ impl Service {
         let signals = self.signals.handle();
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
         let mut accept = self.tasks.spawn(self.listener.serve(
-            Arc::clone(&self.executor),
-            self.chain.as_ref().map(|chain| Arc::clone(&chain.controller)),
+            Arc::clone(&self.parts),
             self.tasks.clone(),
             self.shutdown.clone(),
             Watchdog::wanted(),
         ));
-        self.tasks.spawn(announce_slots(Arc::clone(&self.executor), Arc::clone(&self.line), self.shutdown.clone()));
-        self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
-        self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
-        self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
+        if let Some(executor) = self.parts.has_executor() {
+            self.tasks.spawn(announce_slots(Arc::clone(executor), Arc::clone(&self.line), self.shutdown.clone()));
+            self.tasks.spawn(Arc::clone(executor).sweep_forever());
+            self.tasks.spawn(Arc::clone(executor).empty_trash_forever());
+            self.tasks.spawn(Arc::clone(executor).purge_forever());
+        }
         if let Some(chain) = self.chain {
             chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
         }
@@ -124,6 +122,21 @@ impl Service {
         }
         result
     }
+}
+
+/// The part that runs jobs, with what an earlier daemon left taken up.
+async fn executor(settings: Settings, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<Arc<Executor>> {
+    checks::init_program(&settings.podman.init)?;
+    let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
+    checks::files_program(&executor.podman().files_program())?;
+    executor.adopt().await?;
+    let kind = if executor.podman().rootful { "rootful" } else { "rootless" };
+    let (version, podman) = (env!("CARGO_PKG_VERSION"), &executor.podman_version);
+    tracing::info!("windlassd {version} starts, with {kind} podman {podman}");
+    for warning in executor.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(executor)
 }
 
 fn lock(run_dir: &Path) -> Result<Flock<File>> {

@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::parts::Parts;
 use crate::controller::Controller;
 use crate::executor::{Executor, Load};
 
@@ -151,11 +152,10 @@ impl Watchdog {
         self.failed = true;
     }
 
-    /// Gives a sign of life if the executor answers: this stands still where anything stands still that a job needs.
-    pub fn beat(&mut self, executor: &Executor) {
-        let status = executor.status();
+    /// Gives a sign of life if all parts answer: this stands still where anything stands still that a job needs.
+    pub fn beat(&mut self, parts: &Parts) {
+        parts.touch();
         if !std::mem::take(&mut self.failed) {
-            tracing::trace!(leases = status.leases.len(), "alive");
             tell(&[NotifyState::Watchdog]);
         }
     }

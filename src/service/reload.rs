@@ -1,27 +1,36 @@
 //! SIGHUP: the configuration is read again, for jobs that come from now on. One that is wrong changes nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::listener::Gate;
 use super::notify::{self, Part, StatusLine};
-use crate::config::{self, Change};
+use super::parts::Parts;
+use crate::config::{self, Change, Settings};
 use crate::executor::Executor;
 
 /// Reads the configuration again.
 #[derive(Debug)]
 pub struct Reload {
     /// The main file.
-    pub file: PathBuf,
+    file: PathBuf,
+    /// What is in effect where no part keeps that itself.
+    settings: Mutex<Settings>,
     /// What takes it over.
-    pub executor: Arc<Executor>,
+    parts: Arc<Parts>,
     /// Who may call.
-    pub gate: Arc<Gate>,
+    gate: Arc<Gate>,
     /// Where the outcome is said.
-    pub line: Arc<StatusLine>,
+    line: Arc<StatusLine>,
 }
 
 impl Reload {
+    /// For this main file, of which these settings are in effect.
+    #[must_use]
+    pub fn new(file: PathBuf, settings: Settings, parts: Arc<Parts>, gate: Arc<Gate>, line: Arc<StatusLine>) -> Self {
+        Self { file, settings: Mutex::new(settings), parts, gate, line }
+    }
+
     /// Reads it once, and says what came of it: to systemd, in the log, and in the status.
     pub async fn run(self: &Arc<Self>) {
         notify::reloading();
@@ -38,18 +47,29 @@ impl Reload {
                 Some("the configuration could not be read again".to_owned())
             }
         };
-        self.executor.set_note(note.clone());
+        self.parts.set_note(note.clone());
         self.line.say(Part::Configuration, note);
         notify::ready();
     }
 
     fn take_over(&self) -> Result<Change, String> {
         let read = config::load(&self.file).map_err(|errors| errors.to_string())?;
-        let change = config::change(&self.executor.settings(), read)?;
+        let executor = self.parts.has_executor();
+        let now = match executor {
+            Some(executor) => (*executor.settings()).clone(),
+            None => self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        let mut change = config::change(&now, read)?;
         // What can fail comes first: a configuration is in effect as a whole or not at all.
-        let prepared = Executor::prepare_for(&change.settings);
+        let prepared = if executor.is_some() { Executor::prepare_for(&change.settings) } else { Ok(()) };
         prepared.and_then(|()| self.gate.change(&change.settings.socket)).map_err(|error| format!("{error:#}"))?;
-        self.executor.take_over(change.settings.clone());
+        match executor {
+            Some(executor) => executor.take_over(change.settings.clone()),
+            None => {
+                change.without_jobs();
+                *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = change.settings.clone();
+            }
+        }
         Ok(change)
     }
 }
@@ -57,7 +77,7 @@ impl Reload {
 /// Says what is in effect now; returns what is not.
 fn succeeded(change: &Change) -> Option<String> {
     match change.taken_over.as_slice() {
-        [] => tracing::info!("the configuration was read again, and nothing that jobs get has changed"),
+        [] => tracing::info!("the configuration was read again, and nothing has changed"),
         keys => tracing::info!("the configuration was read again; taken over for new jobs: {}", keys.join(", ")),
     }
     if change.waiting.is_empty() {

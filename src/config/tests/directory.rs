@@ -66,12 +66,12 @@ fn only_files_that_end_in_toml_and_are_no_editors_count() {
 #[test]
 fn every_error_names_its_own_file_line_and_key() {
     let shown = told(
-        "slots = 0\n",
+        "slots = -1\n",
         &[("1.toml", "# x\nslot = 3\n[job]\ngrace = 5\n"), ("2.toml", "\n\n[job]\nmargin = '9m'\n")],
     );
     assert_eq!(
         shown,
-        "w.toml:1:9: slots: must be between 1 and 1024, not 0\n  1 | slots = 0\n    |         ^\n\
+        "w.toml:1:9: slots: must be between 0 and 1024, not -1\n  1 | slots = -1\n    |         ^^\n\
          conf.d/1.toml:2:1: slot: there is no such key; did you mean \"slots\"?\n  2 | slot = 3\n    | ^^^^\n\
          conf.d/1.toml:4:9: job.grace: a duration needs a unit and quotes, such as \"10s\", \"5m\" or \"1h 30m\", \
          not the bare number 5\n  4 | grace = 5\n    |         ^\n\

@@ -14,10 +14,10 @@ fn impossible_values_are_refused_with_what_would_be_valid() {
     let long_name = format!("profile.{}.slots = 1", "x".repeat(33));
     let long_socket = format!("socket.path = '/{}'", "x".repeat(103));
     for (text, part) in [
-        ("slots = 0", "between 1 and 1024"),
-        ("slots = 1025", "between 1 and 1024"),
+        ("slots = 0", "there is nothing to do"),
+        ("slots = 1025", "between 0 and 1024"),
         ("slots = -1", "not -1"),
-        ("slots = 99999999999999999999999999", "between 1 and 1024"),
+        ("slots = 99999999999999999999999999", "between 0 and 1024"),
         ("slots = 9999999999999999999999999999999999999999999999", "too large"),
         ("slots = '2'", "without quotes"),
         ("slots = 2.5", "whole number"),

@@ -1,0 +1,88 @@
+//! What this daemon does: run jobs, look after the chain, or both.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::controller::Controller;
+use crate::executor::{Executor, Failure};
+use crate::protocol::daemon::{DaemonStatus, Status};
+
+/// The parts that callers can reach.
+#[derive(Debug)]
+pub struct Parts {
+    /// Runs jobs; none with `slots = 0`.
+    executor: Option<Arc<Executor>>,
+    /// Looks after the chain; none where the configuration names no group and no project.
+    chain: Option<Arc<Controller>>,
+    /// What an administrator should know of the last reload.
+    note: Mutex<Option<String>>,
+    started_at: SystemTime,
+}
+
+impl Parts {
+    /// These parts, as of now.
+    #[must_use]
+    pub fn new(executor: Option<Arc<Executor>>, chain: Option<Arc<Controller>>) -> Self {
+        Self { executor, chain, note: Mutex::default(), started_at: SystemTime::now() }
+    }
+
+    /// What runs jobs, if anything does.
+    #[must_use]
+    pub fn has_executor(&self) -> Option<&Arc<Executor>> {
+        self.executor.as_ref()
+    }
+
+    /// What runs jobs.
+    ///
+    /// # Errors
+    /// When this daemon is for the chain alone.
+    pub fn executor(&self) -> Result<&Arc<Executor>, Failure> {
+        self.executor.as_ref().ok_or_else(|| {
+            Failure::system("this windlassd runs no jobs: slots is 0 in windlass.toml; set it and restart windlassd")
+        })
+    }
+
+    /// What looks after the chain.
+    ///
+    /// # Errors
+    /// When this daemon is for jobs alone.
+    pub fn chain(&self) -> Result<&Arc<Controller>, Failure> {
+        self.chain.as_ref().ok_or_else(|| {
+            Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml")
+        })
+    }
+
+    /// Slots and leases; without jobs the daemon alone.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if let Some(executor) = &self.executor {
+            return executor.status();
+        }
+        let note = self.note.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let daemon = DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
+            warnings: note.into_iter().collect(),
+            drained_since: None,
+        };
+        Status { daemon, slots: Vec::new(), leases: Vec::new() }
+    }
+
+    /// What an administrator should know of the last reload.
+    pub fn set_note(&self, note: Option<String>) {
+        match &self.executor {
+            Some(executor) => executor.set_note(note),
+            None => *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note,
+        }
+    }
+
+    /// Returns when every lock that a job or the chain needs was had once. Where one of them is never given back, it does not return.
+    pub fn touch(&self) {
+        let leases = self.status().leases.len();
+        if let Some(chain) = &self.chain {
+            chain.touch();
+        }
+        tracing::trace!(leases, "alive");
+    }
+}
