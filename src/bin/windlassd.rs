@@ -1,28 +1,10 @@
 //! The daemon; see `windlass::service`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 use windlass::config;
-use windlass::service::{Service, journal};
-
-/// Runs GitLab CI jobs in podman containers.
-///
-/// Started by systemd, or by hand for a look. gitlab-runner's custom executor reaches it through windlass-config,
-/// windlass-prepare, windlass-run and windlass-cleanup. SIGTERM ends it; running jobs go on and are taken up again by the next start. SIGHUP has it
-/// read its configuration again.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// The configuration; `windlass check` explains it
-    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
-    config: PathBuf,
-    /// What to log, for example "debug" or "windlass::executor=debug"
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "WINDLASS_LOG")]
-    log: EnvFilter,
-}
+use windlass::service::{Arguments, Service, journal};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -1,5 +1,6 @@
 //! What the `windlass` command does.
 
+mod arguments;
 pub mod ask;
 pub mod cache;
 pub mod chain;
@@ -8,3 +9,5 @@ pub mod drain;
 pub mod import;
 pub mod status;
 pub mod try_job;
+
+pub use arguments::Arguments;

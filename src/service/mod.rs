@@ -1,5 +1,6 @@
 //! The service: start-up, its parts, signals, and an orderly end.
 
+mod arguments;
 mod chain;
 mod channel;
 mod checks;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::executor::Executor;
+pub use arguments::Arguments;
 use chain::Chain;
 use listener::Listener;
 use notify::{StatusLine, Watchdog, announce_slots};
