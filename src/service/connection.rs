@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::channel::Channel;
+use super::hands;
 use crate::controller::Controller;
 use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
 use crate::job::{Job, Secret, Secrets};
@@ -101,7 +102,7 @@ async fn answer(
         Request::Cleanup { lease: Some(id), runner: _ } => {
             // One that is not there has been cleaned up already.
             if let Ok(lease) = executor.lease(&id) {
-                executor.end(&lease, "the job is over");
+                executor.clean_up(&lease);
             }
             reply(channel, Reply::Done).await
         }
@@ -110,7 +111,11 @@ async fn answer(
             executor.end_leases_of(&job, runner, "the job is over before it began");
             reply(channel, Reply::Done).await
         }
-        Request::Confirm | Request::StageDone { .. } | Request::StageLost { .. } => {
+        Request::Shell(request) => hands::shell(channel, executor, shutdown, &request).await,
+        Request::Hold(request) => hands::hold(channel, executor, request).await,
+        Request::HoldList => reply(channel, Reply::Holds { holds: executor.hold_list() }).await,
+        Request::Release { what } => hands::release(channel, executor, &what).await,
+        Request::Confirm | Request::StageDone { .. } | Request::StageLost { .. } | Request::ShellDone { .. } => {
             Err(Failure::system("this request comes without what it belongs to"))
         }
     }
@@ -135,12 +140,12 @@ async fn chain(
     answer.map_err(|error| Failure::system(format!("{error:#}")))
 }
 
-fn unreadable(error: io::Error) -> Failure {
+pub(super) fn unreadable(error: io::Error) -> Failure {
     Failure::system(format!("windlassd can't read this request: {error}"))
 }
 
 /// A caller that is gone gets no reply, and that is no error of anybody's.
-async fn reply(channel: &mut Channel, reply: Reply) -> Result<(), Failure> {
+pub(super) async fn reply(channel: &mut Channel, reply: Reply) -> Result<(), Failure> {
     if let Err(error) = channel.send(&reply).await {
         tracing::debug!("a reply was not taken: {error}");
     }
