@@ -55,7 +55,7 @@ struct Typed {
 
 impl Typed {
     fn start(host: &Host, arguments: &[&str], rows: u16, columns: u16) -> Self {
-        let pty = nix::pty::openpty(None, None).unwrap();
+        let pty = terminal::open().unwrap();
         terminal::set_size(pty.master.as_fd(), rows, columns).unwrap();
         let mut command = command(host, "shell", arguments);
         let end = || Stdio::from(pty.slave.try_clone().unwrap());

@@ -101,7 +101,7 @@ fn begin(start: &Start) -> Result<Session, String> {
     let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let mut of_terminal = None;
     if let Some(size) = start.terminal {
-        let pty = nix::pty::openpty(None, None).map_err(|error| format!("the container gives no terminal: {error}"))?;
+        let pty = terminal::open().map_err(failed("the container gives no terminal"))?;
         terminal::set_size(pty.master.as_fd(), size.rows, size.columns).map_err(failed("set the terminal's size"))?;
         if let Some(identity) = &identity {
             // Where that is denied, the user can't open its terminal by name, and works in it all the same.
@@ -148,6 +148,9 @@ impl Session {
             if !self.take_frames(decoder, &mut closing)? {
                 return Ok(false);
             }
+            if self.ended && self.outputs.is_empty() {
+                return Ok(true);
+            }
             if closing && self.pending.is_empty() && self.terminal.is_none() {
                 self.input = None;
             }
@@ -172,7 +175,7 @@ impl Session {
             let writable = first > 2 && ready(2);
             let printed: Vec<bool> = (first..set.len()).map(ready).collect();
             drop(set);
-            if self.ended && (count == 0 || self.outputs.is_empty()) {
+            if self.ended && count == 0 {
                 return Ok(true);
             }
             self.ended |= gone;

@@ -9,9 +9,22 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::pty::Winsize;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize};
 use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
+
+/// A new terminal, both ends close-on-exec: a shell that held the far end of its own would never see it hang up.
+///
+/// # Errors
+/// What openpty(3) or fcntl(2) say.
+pub fn open() -> io::Result<OpenptyResult> {
+    let pty = nix::pty::openpty(None, None)?;
+    for end in [&pty.master, &pty.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok(pty)
+}
 
 /// Lines, and characters of a line; none: it is no terminal.
 #[must_use]
@@ -63,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_terminal_has_the_size_that_it_was_given_and_a_pipe_has_none() {
-        let pty = nix::pty::openpty(None, None).expect("pty");
+        let pty = open().expect("pty");
         set_size(pty.master.as_fd(), 33, 77).expect("set");
         assert_eq!(size(pty.slave.as_fd()), Some((33, 77)));
         let (reader, _writer) = io::pipe().expect("pipe");

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -56,27 +56,16 @@ pub fn run(daemon: &UnixStream, shell: UnixStream, is_terminal: bool) -> Result<
             "\r\nwindlass: the shell was ended with all processes of its container, as at each end of a stage, or the container is gone"
         );
     }
-    let code = if let End::Exited(code) = end { Some(i32::from(code)) } else { None };
-    match end {
-        End::Refused(Some(message)) => {
-            tell(daemon, None);
-            bail!("{message}")
-        }
-        End::Refused(None) => bail!("{}", why(daemon)),
-        End::Exited(code_of_shell) => {
-            tell(daemon, code);
-            Ok(code_of_shell)
-        }
-        End::Killed => {
-            tell(daemon, None);
-            Ok(KILLED)
-        }
-    }
-}
-
-/// For the daemon's log; a daemon that is away notes no end.
-fn tell(daemon: &UnixStream, code: Option<i32>) {
+    let code = if let End::Exited(code) = &end { Some(i32::from(*code)) } else { None };
+    let result = match end {
+        End::Exited(code) => Ok(code),
+        End::Killed => Ok(KILLED),
+        End::Refused(Some(message)) => Err(anyhow!("{message}")),
+        End::Refused(None) => Err(anyhow!("{}", why(daemon))),
+    };
+    // For the daemon's log; a daemon that is away notes no end.
     let _ = stream::send(daemon, &Request::ShellDone { code });
+    result
 }
 
 /// Why a shell did not begin, in the daemon's words.
