@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::hold::{Hold, Verdict, Wish, judge};
 use super::record::{Record, Role, State, boot_time};
-use super::{BUILDS_DIR, Executor, Failure, Lease, auth};
+use super::{BUILDS_DIR, Executor, Failure, JobLog, Lease, auth};
 use crate::config::UserNamespace;
 use crate::protocol::admin::is_project;
 use crate::protocol::files::{Reply, Request};
@@ -240,7 +240,7 @@ impl Executor {
     }
 
     /// Ends all holds, since there is too little room for jobs that run; true when there were any.
-    pub(super) fn release_for_room(self: &Arc<Self>) -> bool {
+    pub(super) fn release_for_room(self: &Arc<Self>, log: &JobLog) -> bool {
         let kept: Vec<_> = self
             .all_leases()
             .into_iter()
@@ -248,6 +248,9 @@ impl Executor {
             .collect();
         for lease in &kept {
             self.end(lease, "too little is free for jobs that run ([purge] min_free)");
+        }
+        if !kept.is_empty() {
+            log.line("Released failed jobs that were held (windlass hold), to have room");
         }
         !kept.is_empty()
     }
