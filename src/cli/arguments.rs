@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use super::{cache, chain, check, drain, import, status, try_job};
+use super::{cache, chain, check, drain, hold, import, shell, status, try_job};
 
 /// Looks after windlassd, which runs GitLab CI jobs in podman containers.
 #[derive(Debug, Parser)]
@@ -27,8 +27,11 @@ enum Command {
     Cache(cache::CacheArgs),
     Chain(chain::ChainArgs),
     Drain(drain::DrainArgs),
+    Hold(hold::HoldArgs),
     Images(cache::ImagesArgs),
     Import(import::ImportArgs),
+    Release(hold::ReleaseArgs),
+    Shell(shell::ShellArgs),
     Status(status::StatusArgs),
     Try(try_job::TryArgs),
     Undrain(drain::UndrainArgs),
@@ -45,8 +48,11 @@ impl Arguments {
             Command::Cache(arguments) => cache::run(arguments),
             Command::Chain(arguments) => chain::run(arguments),
             Command::Drain(arguments) => drain::run(arguments),
+            Command::Hold(arguments) => hold::run(arguments),
             Command::Images(arguments) => cache::run_images(arguments),
             Command::Import(arguments) => import::run(arguments),
+            Command::Release(arguments) => hold::release(arguments),
+            Command::Shell(arguments) => shell::run(arguments),
             Command::Status(arguments) => status::run(arguments),
             Command::Try(arguments) => try_job::run(arguments),
             Command::Undrain(arguments) => drain::undo(arguments),

@@ -6,7 +6,9 @@ pub mod cache;
 pub mod chain;
 pub mod check;
 pub mod drain;
+pub mod hold;
 pub mod import;
+pub mod shell;
 pub mod status;
 pub mod try_job;
 

@@ -87,6 +87,9 @@ fn table(status: &Status, now: SystemTime) -> String {
     }
     line(format_args!("{}", columns(&rows).trim_end()));
     for lease in &status.leases {
+        if let Some(until) = &lease.held_until {
+            line(format_args!("job {} is held until {until}: windlass shell {0}, windlass release {0}", lease.job_id));
+        }
         if let Some(problem) = &lease.problem {
             line(format_args!("job {}: {problem}", lease.job_id));
         }
@@ -135,6 +138,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".into(),
             stage_since: Some("2026-01-01T00:01:00Z".into()),
             problem: None,
+            held_until: None,
         };
         let waiting = LeaseStatus {
             id: "4567".into(),
@@ -143,6 +147,16 @@ mod tests {
             stage: None,
             stage_since: None,
             problem: Some("why".into()),
+            ..lease.clone()
+        };
+        let held = LeaseStatus {
+            id: "89ab".into(),
+            state: "held".into(),
+            job_id: 9,
+            slot: None,
+            stage: None,
+            stage_since: None,
+            held_until: Some("2026-01-01T01:00:00Z".into()),
             ..lease.clone()
         };
         let slot = |index, lease: Option<&str>| SlotStatus {
@@ -160,7 +174,7 @@ mod tests {
                 drained_since: None,
             },
             slots: vec![slot(0, Some("0123")), slot(1, None)],
-            leases: vec![lease, waiting],
+            leases: vec![lease, held, waiting],
         };
         let now = humantime::parse_rfc3339("2026-01-01T00:02:05Z").expect("date");
         let text = table(&status, now);
@@ -169,7 +183,9 @@ windlassd 0.1.0, process 1, up 2m 5s; 1 of 2 slots busy
 SLOT       STATE    JOB  PROJECT  STAGE         FOR    IMAGE
 default/0  running  11   g/p      build_script  1m 5s  alpine
 default/1  free
+default/-  held     9    g/p                    2m 5s  alpine
 default/-  waiting  11   g/p                    2m 5s  alpine
+job 9 is held until 2026-01-01T01:00:00Z: windlass shell 9, windlass release 9
 job 11: why
 ";
         assert_eq!(text, expected);

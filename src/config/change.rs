@@ -6,7 +6,7 @@ use super::settings::{Settings, SocketSettings, UserNamespace};
 use super::tree::show_key;
 
 /// The keys and tables that a running daemon takes over. All others need a restart: what runs depends on them.
-const TAKEN_OVER: [&str; 10] = [
+const TAKEN_OVER: [&str; 11] = [
     "slots",
     "slot_wait",
     "socket.allowed_users",
@@ -14,6 +14,7 @@ const TAKEN_OVER: [&str; 10] = [
     "socket.daemon_wait",
     "lanes",
     "purge",
+    "hold",
     "job",
     "policy",
     "profile",
@@ -51,6 +52,7 @@ pub fn change(now: &Settings, read: Settings) -> Result<Change, String> {
         profiles: read.profiles,
         lanes: read.lanes,
         purge: read.purge,
+        hold: read.hold,
         socket: SocketSettings {
             allowed_users: read.socket.allowed_users,
             max_connections: read.socket.max_connections,

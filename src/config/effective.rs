@@ -7,10 +7,10 @@ use toml::Spanned;
 
 use super::DEFAULT_PROFILE;
 use super::fragment::{Field, Fragment, PodmanFragment, ProfileFragment, SocketFragment};
-use super::keys::{LaneKeys, PurgeKeys};
+use super::keys::{HoldKeys, LaneKeys, PurgeKeys};
 use super::settings::{PodmanSettings, PurgeSettings, Settings, SocketSettings, UserNamespace};
 use super::shares::{FreeBytes, FreeInodes};
-use super::texts::Text;
+use super::texts::{Bounded, Text};
 use super::values::{Size, TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -48,6 +48,10 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         webhook: chain::webhook(&settings.webhook),
         lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
         purge: purge(&settings.purge),
+        hold: HoldKeys {
+            max_time: Some(TimeSpan(settings.hold.max_time)),
+            max_held: Some(Bounded(settings.hold.max_held)),
+        },
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),
         policy: job::policy(settings),
         profile: profile.collect(),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{ChainKeys, GitlabKeys, HoldKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
@@ -39,6 +39,8 @@ pub(super) struct Input {
     pub lanes: LaneKeys,
     /// `[purge]`
     pub purge: PurgeKeys,
+    /// `[hold]`
+    pub hold: HoldKeys,
     /// The top level's slots and job; the profile `default`.
     pub default: ProfileInput,
     /// `[[policy]]`

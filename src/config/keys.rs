@@ -153,6 +153,14 @@ keys! {
 }
 
 keys! {
+    /// Keys of `[hold]`.
+    HoldKeys {
+        max_time: TimeSpan,
+        max_held: Count,
+    }
+}
+
+keys! {
     /// Keys of `[job.maximum]`.
     MaximumKeys {
         memory: Size,

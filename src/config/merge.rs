@@ -34,6 +34,7 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         webhook: fragment.webhook,
         lanes: fragment.lanes,
         purge: fragment.purge,
+        hold: fragment.hold,
         policy: fragment.policy,
         profiles: fragment.profile.into_iter().map(|(name, given)| profile(name, given, &default)).collect(),
         default,

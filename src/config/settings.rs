@@ -17,7 +17,7 @@ pub use job::{
     Isolation, JobSettings, Network, NetworkSettings, PolicyRule, PullPolicy, Resources, ServiceSettings,
 };
 
-pub use lanes::{LaneScope, LaneSettings, PurgeSettings, Share};
+pub use lanes::{HoldSettings, LaneScope, LaneSettings, PurgeSettings, Share};
 
 /// Everything the daemon was told, checked and complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub lanes: LaneSettings,
     /// What of it goes when.
     pub purge: PurgeSettings,
+    /// What may be kept of failed jobs for somebody to look at.
+    pub hold: HoldSettings,
     /// By name; `default` is always there and comes from the top level.
     pub profiles: BTreeMap<String, Profile>,
 }

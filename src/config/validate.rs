@@ -54,6 +54,7 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         gitlab,
         lanes: lanes::lanes(check, &input.lanes, &profiles),
         purge: lanes::purge(check, &input.purge),
+        hold: lanes::hold(check, &input.hold),
         run_dir,
         state_dir,
         profiles,

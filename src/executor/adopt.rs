@@ -44,6 +44,7 @@ impl Executor {
                 }
             }
         }
+        self.settle_wishes();
         self.sweep_soon();
         Ok(())
     }
@@ -55,7 +56,8 @@ impl Executor {
             record.forget_containers();
             super::auth::forget(&self.leases_dir().join(record.id.secret()));
         }
-        let slot = self.slots.adopt(&record.profile, record.slot, &record.id).with_project(self.place_of(&record));
+        let slot = (!record.is_kept())
+            .then(|| self.slots.adopt(&record.profile, record.slot, &record.id).with_project(self.place_of(&record)));
         if let Some(lane) = &record.lane {
             let kept = (record.builds == Some(Place::Kept)).then(|| lane.part(Part::Storage));
             let used: Vec<LaneId> = [lane.builds(), lane.part(Part::Cache)].into_iter().chain(kept).collect();
@@ -69,6 +71,15 @@ impl Executor {
         if record.state == State::Ending {
             lease.begin_end("it was ending when the daemon was restarted");
             self.tear_down(&lease);
+            return;
+        }
+        if record.is_kept() {
+            let container = record.container.as_ref().map_or("", |container| container.name.as_str());
+            if running.get(container) == Some(&true) {
+                self.keep(&lease);
+            } else {
+                self.end(&lease, "its container ended while windlassd was away");
+            }
             return;
         }
         for container in [&record.container, &record.helper].into_iter().flatten() {

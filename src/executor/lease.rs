@@ -23,6 +23,8 @@ pub struct Lease {
     pub gate: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when the lease begins to end.
     pub ended: CancellationToken,
+    /// Cancelled when its job has ended and its containers are kept.
+    pub kept: CancellationToken,
     /// Cancelled when it has let go of its lanes, or has none.
     pub lane_free: CancellationToken,
     record: Mutex<Record>,
@@ -45,21 +47,22 @@ struct Notes {
 }
 
 impl Lease {
-    /// A lease with this record, which lives below `leases_dir`.
-    pub fn new(record: Record, leases_dir: &Path, slot: Slot) -> Self {
+    /// A lease with this record, which lives below `leases_dir`. One that is kept has no slot.
+    pub fn new(record: Record, leases_dir: &Path, slot: Option<Slot>) -> Self {
         let (job, pipeline) = (&record.job, record.job.pipeline);
         // Of the highest level, so that no filter takes it away from what passes.
-        let span = tracing::error_span!("job", job = job.id, project = %job.project_path, slot = slot.index, pipeline);
+        let span = tracing::error_span!("job", job = job.id, project = %job.project_path, slot = record.slot, pipeline);
         Self {
             id: record.id.clone(),
             span,
             directory: leases_dir.join(record.id.secret()),
             gate: Arc::default(),
             ended: CancellationToken::new(),
+            kept: CancellationToken::new(),
             lane_free: CancellationToken::new(),
             record: Mutex::new(record),
             notes: Mutex::default(),
-            slot: Mutex::new(Some(slot)),
+            slot: Mutex::new(slot),
             log_times: Mutex::default(),
         }
     }

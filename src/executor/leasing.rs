@@ -78,7 +78,7 @@ impl Executor {
         let slot = self.take_slot(&id, name, profile, &job, log).await?;
         let mut record = Record::new(id, job, name, &profile.job, slot.index, runner);
         record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
-        let lease = Arc::new(Lease::new(record, &self.leases_dir(), slot));
+        let lease = Arc::new(Lease::new(record, &self.leases_dir(), Some(slot)));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&lease.directory)
@@ -175,7 +175,9 @@ impl Executor {
     /// The jobs that hold a profile's slots.
     fn holders(&self, profile: &str) -> String {
         let records = self.all_leases().into_iter().map(|lease| lease.record());
-        let holders = records.filter(|record| record.profile == profile).map(|record| record.job.id.to_string());
+        let holders = records
+            .filter(|record| record.profile == profile && !record.is_kept())
+            .map(|record| record.job.id.to_string());
         holders.collect::<Vec<_>>().join(", ")
     }
 
@@ -199,7 +201,11 @@ impl Executor {
     pub fn end_leases_of(self: &Arc<Self>, job: &Job, runner: ProcessId, reason: &str) {
         for lease in self.all_leases() {
             let record = lease.record();
-            if record.job.id == job.id && record.job.instance == job.instance && record.runner == runner {
+            if !record.is_kept()
+                && record.job.id == job.id
+                && record.job.instance == job.instance
+                && record.runner == runner
+            {
                 self.end(&lease, reason);
             }
         }

@@ -10,12 +10,14 @@ mod certificates;
 mod containers;
 mod drain;
 mod helper;
+mod hold;
 mod housekeeping;
 mod image_use;
 mod images;
 mod init_client;
 mod inputs;
 mod inside;
+mod keep;
 mod lane;
 mod lane_use;
 mod lease;
@@ -30,6 +32,7 @@ mod reload;
 mod runner_program;
 mod service_logs;
 mod services;
+mod shell;
 mod slots;
 mod stage;
 mod status;
@@ -63,6 +66,7 @@ pub use inputs::Inputs;
 pub use lease::Lease;
 pub use places::Places;
 pub use record::{LeaseId, State};
+pub use shell::ShellCall;
 pub use stage::{StageCall, StageEnd};
 pub use status::Load;
 
@@ -150,6 +154,9 @@ pub struct Executor {
     note: Mutex<Option<String>>,
     leases: Mutex<HashMap<LeaseId, Arc<Lease>>>,
     waiting: leasing::Waiting,
+    holds: hold::Holds,
+    /// Shells that may be open at once.
+    shells: Arc<tokio::sync::Semaphore>,
     programs: runner_program::Programs,
     tools: helper::Tools,
     proofs: images::Proofs,
@@ -202,6 +209,8 @@ impl Executor {
             note: Mutex::default(),
             leases: Mutex::default(),
             waiting: leasing::Waiting::default(),
+            holds: hold::Holds::load(&settings.run_dir)?,
+            shells: Arc::new(tokio::sync::Semaphore::new(shell::SHELLS_MAX)),
             programs: runner_program::Programs::default(),
             tools: helper::Tools::default(),
             proofs: images::Proofs::load(&settings.state_dir),

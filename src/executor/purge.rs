@@ -287,7 +287,7 @@ impl Executor {
             while self.lanes.in_trash().bytes > 0 && !self.short_of().is_empty() && Instant::now() < until {
                 tokio::time::sleep(ROOM_LOOK).await;
             }
-            if self.short_of().iter().any(|still| still.path == short.path) {
+            if self.short_of().iter().any(|still| still.path == short.path) && !self.release_for_room(log) {
                 log.line(format!(
                     "Warning: only {} are free on {} ({} should be), and nothing is left that may be removed",
                     short.free,

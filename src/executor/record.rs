@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::builds::Place;
+use super::hold::Hold;
 use super::lane_use::LaneUse;
 use super::used::Used;
 use crate::config::JobSettings;
@@ -203,6 +204,9 @@ pub struct Record {
     /// Whether the job log gets what its services say (CI_DEBUG_SERVICES).
     #[serde(default)]
     pub debug_services: bool,
+    /// Whether it is to be kept, or is kept, after its end.
+    #[serde(default)]
+    pub hold: Option<Hold>,
     /// The stage that runs.
     pub stage: Option<RunningStage>,
     /// What its container has used so far.
@@ -239,6 +243,7 @@ impl Record {
             builds: None,
             file_variables: Vec::new(),
             debug_services: false,
+            hold: None,
             stage: None,
             used: Used::default(),
             job,
@@ -258,6 +263,12 @@ impl Record {
         self.helper = None;
         self.services = Vec::new();
         self.network = None;
+    }
+
+    /// Whether its job has ended, and its containers are kept for somebody to look at.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.kept)
     }
 
     /// The names of all its containers.

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::record::{Container, Record, Role, RunningStage, State, is_user_stage, unix_time};
 use super::used::LAST_STAGE;
-use super::{Executor, Failure, Lease, certificates, init_client};
+use super::{Executor, Failure, Lease, certificates, init_client, keep};
 use crate::config::ExecMode;
 use crate::protocol::daemon::StageReady;
 use crate::protocol::frame::encode_message;
@@ -79,6 +79,9 @@ impl Executor {
             return Err(Failure::system(reason));
         }
         let record = lease.record();
+        if record.is_kept() {
+            return Err(Failure::system(format!("the job of lease {} is over, and its containers are kept", lease.id)));
+        }
         let role = record.role_of(name);
         let container = match (record.state, record.in_role(role)) {
             (State::Ready, Some(container)) => container.clone(),
@@ -98,7 +101,7 @@ impl Executor {
                 Err(error) => return Err(Failure::system(self.give_up(lease, role, &format!("{error:#}")).await)),
             }
         };
-        let since = match record.stage {
+        let since = match &record.stage {
             Some(stage) if attach => stage.since,
             _ => unix_time(),
         };
@@ -111,7 +114,7 @@ impl Executor {
             pass_pipes: record.settings.exec == ExecMode::Init,
             grace_ms: milliseconds(record.settings.grace),
             margin_ms: milliseconds(record.settings.margin),
-            closing: (name == LAST_STAGE).then(|| record.used.line()).flatten(),
+            closing: (name == LAST_STAGE).then(|| closing(&record)).flatten(),
         };
         tracing::debug!(attach, "stage {name} begins");
         Ok(StageCall { lease: Arc::clone(lease), ready, connection, role, _gate: gate })
@@ -163,10 +166,14 @@ impl Executor {
                     }
                     usage.iter().for_each(|usage| record.used.add(usage));
                 });
-                ended.iter().for_each(|stage| say_ended(stage, code));
+                if let Some(stage) = &ended {
+                    say_ended(stage, code);
+                    self.consider(&lease, &stage.name, code);
+                }
                 None
             }
             StageEnd::Gone => {
+                self.consider(&lease, "", None);
                 let executor = Arc::clone(self);
                 let settling = async move {
                     executor.settle(&call.lease, call.role).await;
@@ -264,6 +271,12 @@ pub(super) fn stage_as(container: &Container, record: &Record) -> Stage {
         path: container.path.clone(),
         grace_ms: u64::try_from(record.settings.grace.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+/// What the job log ends with.
+fn closing(record: &Record) -> Option<String> {
+    let lines: Vec<String> = [record.used.line(), keep::line(record)].into_iter().flatten().collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Says how a stage has ended: of the user's own always, of the others to those who want to know all.

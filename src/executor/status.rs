@@ -47,6 +47,7 @@ impl Executor {
                 since: date(waiter.since),
                 stage_since: None,
                 problem: None,
+                held_until: None,
             });
         }
         leases.sort_by(|a, b| {
@@ -95,7 +96,9 @@ impl Executor {
 
 fn lease_status(lease: &Lease) -> LeaseStatus {
     let record: Record = lease.record();
+    let kept = record.hold.as_ref().filter(|hold| hold.kept && record.state != State::Ending);
     let state = match (record.state, &record.stage) {
+        _ if kept.is_some() => "held",
         (State::Ready, Some(_)) => "running",
         (State::Ready, None) => "ready",
         (State::Leased, _) => "leased",
@@ -105,7 +108,8 @@ fn lease_status(lease: &Lease) -> LeaseStatus {
     LeaseStatus {
         id: record.id.short().to_owned(),
         state: state.to_owned(),
-        slot: Some(record.slot),
+        slot: (!record.is_kept()).then_some(record.slot),
+        held_until: kept.map(|hold| super::keep::date(hold.until)),
         job_id: record.job.id,
         project_id: record.job.project_id,
         image: record.container.as_ref().map(|container| container.image.clone()).or(record.job.image),

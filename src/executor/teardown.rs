@@ -18,6 +18,10 @@ impl Executor {
     pub fn end(self: &Arc<Self>, lease: &Arc<Lease>, reason: &str) {
         if lease.begin_end(reason) {
             let record = lease.record();
+            if let Some(hold) = record.hold.as_ref().filter(|hold| !hold.kept) {
+                // Its job was not one to look at after all.
+                self.give_back(hold.wish.clone());
+            }
             let _in = lease.span.enter();
             tracing::info!(lease = %lease.id, "job {} of {} ends: {reason}", record.job.id, record.job.project_path);
             self.tear_down(lease);

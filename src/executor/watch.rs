@@ -29,6 +29,8 @@ impl Executor {
             tokio::select! {
                 () = lease.ended.cancelled() => {}
                 () = executor.shutdown.cancelled() => {}
+                // Nobody's but the administrator's from now on.
+                () = lease.kept.cancelled() => {}
                 () = end_of(record.runner) => {
                     let pid = record.runner.pid;
                     let reason = format!("gitlab-runner (process {pid}) has ended; if config_exec is a script of yours, let it `exec` windlass-config");

@@ -11,6 +11,7 @@ mod environment;
 mod pump;
 mod relay;
 mod service;
+mod session;
 mod shell;
 mod stage;
 mod usage;
@@ -35,6 +36,7 @@ const USAGE: &str =
   windlass-init serve   take stages from the listening socket that is descriptor 3
   windlass-init hold    keep the container alive, for stages that come by `podman exec`
   windlass-init exec    run one stage that comes in frames on standard input (under `podman exec`)
+  windlass-init shell   run a shell for an administrator, in frames on standard input and output (under `podman exec`)
   windlass-init connect ADDRESS:PORT[,ADDRESS:PORT...] ...
                         print the numbers of the arguments, from 0, of which one address takes a connection
   windlass-init identify USER
@@ -70,6 +72,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             make_directories();
             Engine::new(None, None)?.run()
         }
+        "shell" => session::run(),
         "exec" => {
             if !in_container() {
                 bail!("process 1 here is not windlass-init: this is no container of Windlass");

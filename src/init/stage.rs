@@ -19,7 +19,7 @@ use crate::protocol::init::{Exited, Stage};
 use crate::sys::process::{Identity, run_as};
 
 /// PATH of an image that sets none, as podman has it.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How often processes that were killed are looked for again: some fork faster than one signal reaches them all.
 const KILL_AGAIN: Duration = Duration::from_millis(10);
 

@@ -21,6 +21,7 @@ mod process;
 mod pull;
 mod remove;
 mod service;
+mod shell;
 mod storage;
 mod ulimits;
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow};
 use super::chain::{ChainReply, ChainRequest};
+use super::hold::{HoldRequest, HoldRow};
 use super::init::Usage;
+use super::shell::ShellRequest;
 
 /// The file beside the daemon's socket in which it tells shims how long to wait for it (`daemon_wait_ms`).
 #[must_use]
@@ -99,6 +101,22 @@ pub enum Request {
         /// Whether none are taken.
         on: bool,
     },
+    /// Opens a shell in a job's container. For root and the daemon's own user.
+    Shell(ShellRequest),
+    /// The shell of this connection has ended.
+    ShellDone {
+        /// Its exit code, as the container says; none when it was ended.
+        code: Option<i32>,
+    },
+    /// Keeps the next job of a project that fails. For root and the daemon's own user.
+    Hold(HoldRequest),
+    /// What is held, and what is to be.
+    HoldList,
+    /// Holds no longer. For root and the daemon's own user.
+    Release {
+        /// A project, a job's id, or the beginning of a lease's id.
+        what: String,
+    },
 }
 
 /// What the daemon answers.
@@ -135,6 +153,16 @@ pub enum Reply {
     Purged {
         /// What went, or would go.
         removed: Vec<RemovedRow>,
+    },
+    /// The answer to `Shell`, with a connection to it attached.
+    Shell {
+        /// Lines for whoever opened it.
+        notes: Vec<String>,
+    },
+    /// The answer to `Hold`, `HoldList` and `Release`: what is held or waited for, or was until now.
+    Holds {
+        /// All of it, or what the request changed.
+        holds: Vec<HoldRow>,
     },
     /// The answer to `Chain`.
     Chain(Box<ChainReply>),
@@ -232,11 +260,11 @@ pub struct SlotStatus {
 pub struct LeaseStatus {
     /// The first twelve digits of its id: enough to tell leases apart, not enough to use one.
     pub id: String,
-    /// waiting, leased, preparing, ready, running or ending.
+    /// waiting, leased, preparing, ready, running, held or ending.
     pub state: String,
     /// The profile.
     pub profile: String,
-    /// The slot; none while waiting.
+    /// The slot; none while waiting, and when it is held.
     pub slot: Option<u32>,
     /// GitLab's id of the job.
     pub job_id: i64,
@@ -258,4 +286,7 @@ pub struct LeaseStatus {
     pub stage_since: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Until when its containers are kept (RFC 3339, UTC), of one that is held.
+    #[serde(default)]
+    pub held_until: Option<String>,
 }

@@ -8,7 +8,9 @@ pub mod chain;
 pub mod daemon;
 pub mod files;
 pub mod frame;
+pub mod hold;
 pub mod init;
+pub mod shell;
 pub mod stream;
 
 pub use frame::{Decoder, Frame, FrameError, Kind};

@@ -39,6 +39,11 @@ impl Channel {
         self.stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
     }
 
+    /// The caller's user id, and its process where the kernel knows it.
+    pub fn peer(&self) -> io::Result<(u32, Option<i32>)> {
+        self.stream.peer_cred().map(|peer| (peer.uid(), peer.pid()))
+    }
+
     /// The first request; slow and silent callers are cut off.
     pub async fn first_request(&mut self) -> io::Result<Request> {
         let frame = within(REQUEST_WITHIN, self.frame(), "no whole request").await?;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::channel::Channel;
+use super::hands;
 use super::parts::Parts;
 use crate::controller::Controller;
 use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
@@ -103,7 +104,7 @@ async fn of_jobs(
         Request::Cleanup { lease: Some(id), runner: _ } => {
             // One that is not there has been cleaned up already.
             if let Ok(lease) = executor.lease(&id) {
-                executor.end(&lease, "the job is over");
+                executor.clean_up(&lease);
             }
             reply(channel, Reply::Done).await
         }
@@ -112,11 +113,16 @@ async fn of_jobs(
             executor.end_leases_of(&job, runner, "the job is over before it began");
             reply(channel, Reply::Done).await
         }
+        Request::Shell(request) => hands::shell(channel, executor, shutdown, &request).await,
+        Request::Hold(request) => hands::hold(channel, executor, request).await,
+        Request::HoldList => reply(channel, Reply::Holds { holds: executor.hold_list() }).await,
+        Request::Release { what } => hands::release(channel, executor, &what).await,
         Request::Status
         | Request::Chain(_)
         | Request::Confirm
         | Request::StageDone { .. }
-        | Request::StageLost { .. } => Err(Failure::system("this request comes without what it belongs to")),
+        | Request::StageLost { .. }
+        | Request::ShellDone { .. } => Err(Failure::system("this request comes without what it belongs to")),
     }
 }
 
@@ -132,12 +138,12 @@ async fn chain(channel: &Channel, chain: &Arc<Controller>, request: ChainRequest
     answer.map_err(|error| Failure::system(format!("{error:#}")))
 }
 
-fn unreadable(error: io::Error) -> Failure {
+pub(super) fn unreadable(error: io::Error) -> Failure {
     Failure::system(format!("windlassd can't read this request: {error}"))
 }
 
 /// A caller that is gone gets no reply, and that is no error of anybody's.
-async fn reply(channel: &mut Channel, reply: Reply) -> Result<(), Failure> {
+pub(super) async fn reply(channel: &mut Channel, reply: Reply) -> Result<(), Failure> {
     if let Err(error) = channel.send(&reply).await {
         tracing::debug!("a reply was not taken: {error}");
     }

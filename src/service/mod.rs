@@ -1,10 +1,12 @@
 //! The service: start-up, its parts, signals, and an orderly end.
 
 mod arguments;
+mod caller;
 mod chain;
 mod channel;
 mod checks;
 mod connection;
+mod hands;
 pub mod journal;
 mod listener;
 mod notify;

@@ -1,4 +1,4 @@
-//! What projects keep on the host, and what of it goes when.
+//! What projects keep on the host, what of it goes when, and what may be kept of failed jobs.
 
 use std::time::Duration;
 
@@ -42,6 +42,15 @@ pub struct PurgeSettings {
     pub image_max_age: Duration,
     /// Patterns of images that never go.
     pub pinned_images: Vec<String>,
+}
+
+/// How much of failed jobs may be kept, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HoldSettings {
+    /// How long one may be kept at most.
+    pub max_time: Duration,
+    /// How many at once, those that are still waited for included; 0: none.
+    pub max_held: u32,
 }
 
 /// A part of a file system.

@@ -1,17 +1,21 @@
-//! `[lanes]` and `[purge]`.
+//! `[lanes]`, `[purge]` and `[hold]`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::checks::Checker;
 use crate::config::input::Origin;
-use crate::config::keys::{LaneKeys, PurgeKeys};
-use crate::config::settings::{BuildStorage, LaneScope, LaneSettings, Profile, PurgeSettings, Share};
+use crate::config::keys::{HoldKeys, LaneKeys, PurgeKeys};
+use crate::config::settings::{BuildStorage, HoldSettings, LaneScope, LaneSettings, Profile, PurgeSettings, Share};
 use crate::config::values::TimeSpan;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// More often would be a load of its own.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Whoever wants to look at a failed job for longer has forgotten it.
+const HOLD_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shorter holds would be over before anybody is there.
+const HOLD_MIN: Duration = Duration::from_secs(60);
 
 pub(super) fn lanes(check: &mut Checker, given: &LaneKeys, profiles: &BTreeMap<String, Profile>) -> LaneSettings {
     let scope = given.scope.map_or(LaneScope::Project, |word| word.0);
@@ -42,6 +46,15 @@ pub(super) fn purge(check: &mut Checker, given: &PurgeKeys) -> PurgeSettings {
         image_max_age: span(&given.image_max_age, DAY * 30),
         pinned_images: given.pinned_images.iter().flatten().map(|pattern| pattern.0.clone()).collect(),
     }
+}
+
+pub(super) fn hold(check: &mut Checker, given: &HoldKeys) -> HoldSettings {
+    let max_time = given.max_time.as_ref().map_or(DAY / 3, |given| given.0);
+    if !(HOLD_MIN..=HOLD_MAX).contains(&max_time) {
+        let message = format!("must be between \"1min\" and \"7days\", not \"{}\"", TimeSpan(max_time));
+        check.wrong(&origin("hold.max_time"), message);
+    }
+    HoldSettings { max_time, max_held: given.max_held.as_ref().map_or(2, |count| count.0) }
 }
 
 fn origin(key: &str) -> Origin {
