@@ -248,7 +248,8 @@ fn ten_thousand_lanes_are_decided_at_once() {
     let since = std::time::Instant::now();
     assert!(!decide(&items, &disks, &rules).is_empty());
     let took = since.elapsed();
-    assert!(took < std::time::Duration::from_millis(50), "{took:?}");
+    // A hundred thousand times that, if each were compared with each.
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
