@@ -4,6 +4,7 @@ pub mod ask;
 pub mod cache;
 pub mod chain;
 pub mod check;
+pub mod doctor;
 pub mod drain;
 pub mod import;
 pub mod status;
