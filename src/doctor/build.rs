@@ -61,7 +61,9 @@ pub async fn check(host: &Host) -> Vec<Finding> {
 
 /// Whether an image's name says that it can build images.
 fn builds(name: &str) -> bool {
-    let repository = name.rsplit_once(':').map_or(name, |(repository, _)| repository);
+    // A port has a colon too.
+    let tagged = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    let repository = tagged.map_or(name, |(repository, _)| repository);
     ["buildah", "podman"].iter().any(|tool| repository.split('/').any(|word| word == *tool))
 }
 
