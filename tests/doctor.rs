@@ -146,11 +146,12 @@ fn what_is_wrong_with_configuration_runner_socket_and_disk_is_named_with_its_rem
     expect(&report, "runner-executables", "error", "windlass-gone is not there", "scripts/install.sh");
 
     fs::write(host.config(), fs::read_to_string(host.config()).unwrap() + "\n[jobs]\n").unwrap();
-    let (code, report) = doctor(&host, &["--quick"]);
+    // By the defaults podman would be this machine's own.
+    let (code, report) = doctor(&host, &["--only", "ids", "--only", "config", "--only", "clock"]);
     assert_eq!(code, 1);
     assert_eq!(report["findings"][0]["check"], "config", "it comes first: {report:#}");
     expect(&report, "config", "error", "has 1 error", "windlass check");
-    expect(&report, "podman", "ok", "podman ", "");
+    expect(&report, "subuids", "ok", "nobody else's", "");
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn an_image_is_built_in_a_job() {
 #[test]
 fn help_teaches() {
     let output = Command::new(env!("CARGO_BIN_EXE_windlass")).args(["doctor", "--help"]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     for words in
         ["exit code is 0 without an error, 1 with one", "Examples:", "sudo windlass doctor --quick", "- webhooks:"]
     {
