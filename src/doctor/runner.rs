@@ -69,9 +69,12 @@ pub async fn check(host: &Host) -> Vec<Finding> {
             let programs = programs(&config).await;
             let (settings, socket, release) = (&host.settings, host.socket.as_path(), env!("CARGO_PKG_VERSION"));
             findings.extend(judge(&Facts { file, config: &config, settings, socket, programs, release }));
-            let named = unit.as_ref().and_then(|unit| unit.shell_user.clone().or_else(|| Some(unit.user.clone())));
+            let named = unit.as_ref().map(|unit| unit.shell_user.clone().unwrap_or_else(|| unit.user.clone()));
             let user = named.unwrap_or_else(|| PACKAGED_USER.to_owned());
-            findings.extend(shell(&config, &user, &Access::of(host, &user, &[])));
+            // The unit's own groups go on to jobs that it runs as its own user; those of another get that user's.
+            let own = unit.as_ref().filter(|unit| unit.user == user);
+            let groups = own.map(|unit| unit.groups.as_slice()).unwrap_or_default();
+            findings.extend(shell(&config, &user, &Access::of(host, &user, groups)));
         }
     }
     findings.extend(unit.iter().flat_map(runner_unit::judge));
