@@ -27,9 +27,9 @@ done
 built=${CARGO_TARGET_DIR:-target}/$profile
 [[ -x $built/windlassd && -x $built/libexec/windlass-init ]] || fail "nothing is built in $built; scripts/build.sh does that"
 
-# systemd ignores a type that it does not know, so one that knows it has to be asked for it.
-version=$(systemctl --version 2>/dev/null | awk 'NR == 1 { print int($2) }') || version=0
-[[ ${version:-0} -lt 253 ]] || variants+=(notify-reload)
+# shellcheck source=scripts/package/host.sh
+. scripts/package/host.sh
+! windlass_notify_reload || variants+=(notify-reload)
 
 program() { # FROM TO: in one step, since gitlab-runner may be about to start it; what runs keeps the file that it has
   install -D -m 0755 "$1" "$2.new"
@@ -52,16 +52,5 @@ rm -f "$root"/usr/lib/systemd/system/windlass.service.d/50-{rootful,credentials,
 for variant in "${variants[@]}"; do put "systemd/variants/$variant/system" "$root/usr/lib/systemd/system"; done
 
 [[ -z $root ]] || exit 0
-systemd-sysusers windlass.conf
-systemd-tmpfiles --create windlass.conf
-# Ids for the users in containers: the first free range behind all others.
-for kind in uid gid; do
-  if ! grep -qs '^windlass:' "/etc/sub$kind"; then
-    first=524288
-    while IFS=: read -r _ start count; do
-      [[ $((start + count)) -le $first ]] || first=$((start + count))
-    done < <(cat "/etc/sub$kind" 2>/dev/null)
-    usermod "--add-sub${kind}s" "$first-$((first + 65535))" windlass
-  fi
-done
+windlass_prepare_host
 systemctl daemon-reload

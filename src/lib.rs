@@ -6,6 +6,7 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod doctor;
 pub mod executor;
 pub mod files;
 pub mod gitlab;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use super::{cache, chain, check, drain, hold, import, shell, status, try_job};
+use super::{cache, chain, check, doctor, drain, hold, import, shell, status, try_job};
 
 /// Looks after windlassd, which runs GitLab CI jobs in podman containers.
 #[derive(Debug, Parser)]
@@ -26,6 +26,7 @@ enum Command {
     },
     Cache(cache::CacheArgs),
     Chain(chain::ChainArgs),
+    Doctor(doctor::DoctorArgs),
     Drain(drain::DrainArgs),
     Hold(hold::HoldArgs),
     Images(cache::ImagesArgs),
@@ -47,6 +48,7 @@ impl Arguments {
             Command::Check { file } => check::run(file, &mut std::io::stdout().lock()).map_err(Into::into),
             Command::Cache(arguments) => cache::run(arguments),
             Command::Chain(arguments) => chain::run(arguments),
+            Command::Doctor(arguments) => doctor::run(arguments),
             Command::Drain(arguments) => drain::run(arguments),
             Command::Hold(arguments) => hold::run(arguments),
             Command::Images(arguments) => cache::run_images(arguments),

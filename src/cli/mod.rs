@@ -5,6 +5,7 @@ pub mod ask;
 pub mod cache;
 pub mod chain;
 pub mod check;
+pub mod doctor;
 pub mod drain;
 pub mod hold;
 pub mod import;

@@ -8,7 +8,7 @@ mod commands;
 mod hooks;
 mod look;
 mod notify;
-mod patterns;
+pub(crate) mod patterns;
 mod scan;
 mod schedule;
 mod secrets;

@@ -6,7 +6,7 @@ use crate::config::ChainSettings;
 
 /// The patterns of the settings.
 #[derive(Debug)]
-pub(super) struct Patterns {
+pub struct Patterns {
     include: Option<GlobSet>,
     exclude: GlobSet,
     /// Paths of further files that are no patterns.
@@ -16,7 +16,7 @@ pub(super) struct Patterns {
 }
 
 impl Patterns {
-    pub(super) fn of(settings: &ChainSettings) -> Self {
+    pub fn of(settings: &ChainSettings) -> Self {
         let is_pattern = |text: &&String| text.contains(['*', '?', '[', '{']);
         let further: Vec<String> = settings.files.iter().filter(is_pattern).cloned().collect();
         Self {
@@ -28,7 +28,7 @@ impl Patterns {
     }
 
     /// Whether a project of this path is in the chain.
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub fn has(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
     }
 }

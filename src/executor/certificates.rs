@@ -32,6 +32,17 @@ pub fn variables(record: &Record) -> Vec<(String, String)> {
     missing.map(|name| (name.to_owned(), BUNDLE.to_owned())).collect()
 }
 
+/// The host's certificates and those of this file, as they are now.
+pub fn bundle(file: &Path) -> Result<Vec<u8>> {
+    let mut bundle = OF_THE_HOST.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
+    let own = std::fs::read(file).with_context(|| format!("read [job] ca_file {}", file.display()))?;
+    if bundle.last().is_some_and(|last| *last != b'\n') {
+        bundle.push(b'\n');
+    }
+    bundle.extend_from_slice(&own);
+    Ok(bundle)
+}
+
 impl Executor {
     /// What the containers of a lease mount of the certificates.
     pub(super) fn certificate_mounts(&self, record: &Record) -> Result<Vec<Mount>> {
@@ -47,12 +58,7 @@ impl Executor {
 
     /// The host's certificates and these in one file, as they are now.
     fn write_bundle(&self, profile: &str, file: &Path) -> Result<PathBuf> {
-        let mut bundle = OF_THE_HOST.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
-        let own = std::fs::read(file).with_context(|| format!("read [job] ca_file {}", file.display()))?;
-        if bundle.last().is_some_and(|last| *last != b'\n') {
-            bundle.push(b'\n');
-        }
-        bundle.extend_from_slice(&own);
+        let bundle = bundle(file)?;
         let path = self.settings().state_dir.join(format!("ca-{profile}.crt"));
         // Two writers at once would take each other's new file away.
         let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -38,7 +38,11 @@ pub enum Source {
 ///
 /// # Errors
 /// When an image was set that can't be named.
-fn choose(settings: &HelperSettings, version: Option<&str>, is_file: impl Fn(&Path) -> bool) -> Result<Source, String> {
+pub fn choose(
+    settings: &HelperSettings,
+    version: Option<&str>,
+    is_file: impl Fn(&Path) -> bool,
+) -> Result<Source, String> {
     let image = || -> Option<Result<Source, String>> {
         let image = settings.image.as_ref()?;
         let filled = image.replace("{arch}", architecture());

@@ -6,10 +6,10 @@
 mod adopt;
 mod auth;
 mod builds;
-mod certificates;
+pub(crate) mod certificates;
 mod containers;
 mod drain;
-mod helper;
+pub(crate) mod helper;
 mod hold;
 mod housekeeping;
 mod image_use;

@@ -1,5 +1,6 @@
 //! GitLab's API.
 
+mod about;
 mod error;
 mod graphql;
 mod hooks;
@@ -22,6 +23,7 @@ use crate::sys::secrets::Secret;
 use request::{Call, Pace};
 use token::Token;
 
+pub use about::{HookEvent, MAINTAINER};
 pub use error::{GitlabError, Refusal};
 pub use graphql::{Page, ScanQuery, Scanned, ScannedPipeline, is_refused, is_too_complex};
 pub use hooks::{HookRow, WishedHook};

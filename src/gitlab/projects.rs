@@ -45,6 +45,14 @@ impl Client {
     /// # Errors
     /// [`GitlabError`]
     pub async fn group_projects(&self, group: &str) -> Result<Vec<ProjectRow>, GitlabError> {
+        self.group_projects_as(group, None).await
+    }
+
+    /// The same, those alone in which the token has at least the role of this number.
+    ///
+    /// # Errors
+    /// [`GitlabError`]
+    pub async fn group_projects_as(&self, group: &str, role: Option<u32>) -> Result<Vec<ProjectRow>, GitlabError> {
         let path = format!("groups/{}/projects", word(group));
         let query = [
             ("include_subgroups", "true"),
@@ -53,7 +61,9 @@ impl Client {
             ("order_by", "id"),
             ("sort", "asc"),
         ];
-        self.all(&path, &query.map(|(key, value)| (key, value.to_owned())), PROJECTS_MAX).await
+        let query = query.map(|(key, value)| (key, value.to_owned())).into_iter();
+        let query: Vec<_> = query.chain(role.map(|role| ("min_access_level", role.to_string()))).collect();
+        self.all(&path, &query, PROJECTS_MAX).await
     }
 
     /// A project, by its path or id.
@@ -152,7 +162,7 @@ impl Client {
 }
 
 /// A path as one word of an address.
-fn word(path: &str) -> String {
+pub(super) fn word(path: &str) -> String {
     utf8_percent_encode(path, WORD).to_string()
 }
 

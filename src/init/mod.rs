@@ -8,8 +8,10 @@ mod connect;
 mod connection;
 mod engine;
 mod environment;
+pub mod probe;
 mod pump;
 mod relay;
+mod resolve;
 mod service;
 mod session;
 mod shell;
@@ -39,6 +41,8 @@ const USAGE: &str =
   windlass-init shell   run a shell for an administrator, in frames on standard input and output (under `podman exec`)
   windlass-init connect ADDRESS:PORT[,ADDRESS:PORT...] ...
                         print the numbers of the arguments, from 0, of which one address takes a connection
+  windlass-init probe [HOST:PORT...]
+                        print as JSON what this container's network is, and whether it leads to these
   windlass-init identify USER
                         print the ids of a user of the image
   windlass-init become PROGRAM [ARGUMENT...]
@@ -51,6 +55,7 @@ const USAGE: &str =
 pub fn main(arguments: &[String]) -> Result<()> {
     let mode = match arguments {
         [mode, addresses @ ..] if mode == "connect" && !addresses.is_empty() => return connect::run(addresses),
+        [mode, targets @ ..] if mode == "probe" => return probe::run(targets),
         [mode, user] if mode == "identify" => {
             let users::User { identity, .. } = users::find(user).map_err(anyhow::Error::msg)?;
             println!("{}:{}", identity.uid, identity.gid);

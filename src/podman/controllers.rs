@@ -100,13 +100,25 @@ impl Limits {
     /// Looks at this host.
     #[must_use]
     pub fn of_this_host() -> Self {
-        Self::read(Path::new("/sys/fs/cgroup"), nix::unistd::geteuid())
+        Self::of_user(nix::unistd::geteuid())
+    }
+
+    /// The same for a podman of this user.
+    #[must_use]
+    pub fn of_user(user: Uid) -> Self {
+        Self::read(Path::new("/sys/fs/cgroup"), user)
     }
 
     /// The same on this storage of podman's.
     #[must_use]
     pub fn with_storage(self, storage: &Storage) -> Self {
-        Self { storage: storage.check_size(nix::unistd::geteuid().is_root()), ..self }
+        self.with_storage_of(storage, nix::unistd::geteuid().is_root())
+    }
+
+    /// The same, where podman is root's or another user's.
+    #[must_use]
+    pub fn with_storage_of(self, storage: &Storage, rootful: bool) -> Self {
+        Self { storage: storage.check_size(rootful), ..self }
     }
 
     /// The same where podman does not say what storage it has.

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, geteuid};
+
+use super::Account;
 
 /// What podman gets of the daemon's environment. Not TMPDIR, NOTIFY_SOCKET or LISTEN_FDS: podman would act on them.
 const INHERITED: [&str; 4] = ["HOME", "PATH", RUNTIME_DIRECTORY, BUS];
@@ -13,10 +15,24 @@ const BUS: &str = "DBUS_SESSION_BUS_ADDRESS";
 
 /// podman's environment, before what the configuration adds.
 pub(super) fn environment() -> Vec<(OsString, OsString)> {
-    let user = geteuid();
+    complete(|name| std::env::var_os(name), own_directory(geteuid()))
+}
+
+/// The same for a podman that runs as another user: of this process's environment only PATH means anything to it.
+pub(super) fn environment_of(account: &Account) -> Vec<(OsString, OsString)> {
+    let get = |name: &str| match name {
+        "HOME" => Some(account.home.clone().into_os_string()),
+        "PATH" => std::env::var_os(name),
+        _ => None,
+    };
+    complete(get, own_directory(account.uid))
+}
+
+/// The runtime directory of an ordinary user whose manager runs.
+fn own_directory(user: Uid) -> Option<PathBuf> {
     let own = Path::new("/run/user").join(user.to_string());
     let is_own = std::fs::metadata(&own).is_ok_and(|about| about.uid() == user.as_raw());
-    complete(|name| std::env::var_os(name), (is_own && !user.is_root()).then_some(own))
+    (is_own && !user.is_root()).then_some(own)
 }
 
 /// `own`: the runtime directory of an ordinary user whose manager runs. A system service has no variables that name it, and without

@@ -10,6 +10,7 @@ mod exec;
 mod files;
 mod image;
 mod images;
+mod info;
 mod isolation;
 mod limits;
 mod list;
@@ -17,6 +18,7 @@ mod load;
 mod logs;
 mod message;
 mod network;
+mod probe;
 mod process;
 mod pull;
 mod remove;
@@ -33,6 +35,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::{Gid, Uid};
 use thiserror::Error;
 use tokio::process::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -47,6 +50,7 @@ pub use container::{ContainerSpec, Mount, UserMap};
 pub use controllers::{Limit, Limits};
 pub use image::Image;
 pub use images::ListedImage;
+pub use info::Info;
 pub use list::{Found, Labels, name_of};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
@@ -74,10 +78,23 @@ pub struct PodmanError {
     pub code: Option<i32>,
 }
 
+/// The user that podman runs as, where that is another than this process's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its uid.
+    pub uid: Uid,
+    /// Its group.
+    pub gid: Gid,
+    /// Its home, where a rootless podman keeps its storage.
+    pub home: std::path::PathBuf,
+}
+
 /// Calls podman.
 #[derive(Debug)]
 pub struct Podman {
     settings: PodmanSettings,
+    /// Whom its processes run as; none: this process's user.
+    account: Option<Account>,
     environment: Vec<(OsString, OsString)>,
     /// Never closed, as is the next.
     calls: Arc<Semaphore>,
@@ -99,6 +116,7 @@ impl Podman {
         environment.extend(settings.environment.iter().map(|(name, value)| (name.into(), value.into())));
         Self {
             settings: settings.clone(),
+            account: None,
             environment,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
@@ -107,6 +125,15 @@ impl Podman {
             known: image::Known::default(),
             rootful: nix::unistd::geteuid().is_root(),
         }
+    }
+
+    /// A caller whose podman runs as another user, which only root can have.
+    #[must_use]
+    pub fn of_account(settings: &PodmanSettings, account: Account) -> Self {
+        let mut environment = environment::environment_of(&account);
+        environment.extend(settings.environment.iter().map(|(name, value)| (name.into(), value.into())));
+        let rootful = account.uid.is_root();
+        Self { environment, rootful, account: Some(account), ..Self::new(settings) }
     }
 
     /// Where its images are, once it was asked.
@@ -130,6 +157,10 @@ impl Podman {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir("/").stdin(Stdio::null()).process_group(0).kill_on_drop(false);
+        if let Some(account) = &self.account {
+            // Without root's groups too: std takes them away with the uid.
+            command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+        }
         command
     }
 
