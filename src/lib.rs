@@ -16,6 +16,7 @@ pub mod job;
 pub mod lanes;
 pub mod podman;
 pub mod protocol;
+pub mod registry;
 pub mod service;
 pub mod shim;
 pub mod store;

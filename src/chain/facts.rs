@@ -286,12 +286,29 @@ impl Facts {
         if seen { Baseline::of(self.success_of(upstream)) } else { Baseline::Unseen }
     }
 
-    /// Takes in that the digest of an image has been seen: the first time is no move.
-    pub fn observe_image(&mut self, name: &str, success: Success) {
-        if self.images.insert(name.to_owned(), success).is_none() {
-            let edges = self.projects.values_mut().flat_map(|project| &mut project.edges);
-            for edge in edges.filter(|edge| edge.upstream == Upstream::Image(name.to_owned())) {
-                edge.baseline = Baseline::Success(success);
+    /// Takes in that the digest of an image has been seen: the first time is no move. The projects whose edges begin with that.
+    pub fn observe_image(&mut self, name: &str, success: Success) -> Vec<ProjectId> {
+        let is_first = self.images.insert(name.to_owned(), success).is_none();
+        let mut begun = Vec::new();
+        for (id, project) in &mut self.projects {
+            let of_image = |edge: &&mut Edge| matches!(&edge.upstream, Upstream::Image(image) if image == name);
+            for edge in project.edges.iter_mut().filter(of_image) {
+                if is_first {
+                    edge.baseline = Baseline::Success(success);
+                    begun.push(*id);
+                }
+            }
+        }
+        begun
+    }
+
+    /// Lets edges on images that were seen begin with what is known now, where a crash came before that was on record.
+    pub fn begin_edges(&mut self) {
+        for edge in self.projects.values_mut().flat_map(|project| &mut project.edges) {
+            if let (Upstream::Image(name), Baseline::Unseen) = (&edge.upstream, edge.baseline)
+                && let Some(success) = self.images.get(name)
+            {
+                edge.baseline = Baseline::Success(*success);
             }
         }
     }

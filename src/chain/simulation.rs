@@ -3,32 +3,14 @@
 //!
 //! `WINDLASS_SEEDS=N` says how many lives; scripts/simulate.sh runs ten thousand.
 
+mod chance;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use chance::Chance;
 
 use super::facts::{Facts, Inputs, Outcome, Pipeline, ProjectId, Status, Success, Time, Upstream};
 use super::reconcile::{Limits, State, decide};
-
-/// A small generator of numbers (splitmix64): its sequence is the same on every machine.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).expect("small")).expect("small")
-    }
-
-    /// True in so many of a hundred cases.
-    fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-}
 
 /// A pipeline as it really is.
 #[derive(Debug, Clone)]
@@ -43,12 +25,18 @@ struct Real {
     inputs: Option<Inputs>,
 }
 
-/// GitLab.
+/// Images that no project builds.
+const IMAGES: usize = 3;
+
+/// GitLab, and the registry of others' images.
 #[derive(Debug, Default)]
 struct Gitlab {
     now: Time,
     pipelines: Vec<Real>,
     edges: Vec<BTreeSet<usize>>,
+    /// The images that each builds on and nobody here builds, and how often each of them has moved.
+    on_images: Vec<BTreeSet<usize>>,
+    images: [i64; IMAGES],
     /// Projects whose rules refuse what the chain starts.
     refuses: BTreeSet<usize>,
     /// How many of a hundred pipelines fail.
@@ -133,12 +121,19 @@ impl Gitlab {
 /// The service: what is on record outlives it.
 struct Service {
     facts: Facts,
+    /// What each image stood for when it was looked up last, and the number of the last move, which are on record too.
+    seen: [Option<i64>; IMAGES],
+    moves: i64,
     /// Everything that the chain has ever started, by project.
     started: BTreeMap<usize, Vec<Inputs>>,
 }
 
 fn id(project: usize) -> ProjectId {
     ProjectId::try_from(project).expect("few")
+}
+
+fn name(image: usize) -> String {
+    format!("registry.example.com/image-{image}:latest")
 }
 
 fn number(project: ProjectId) -> usize {
@@ -153,15 +148,29 @@ impl Service {
         self.facts.observe(id(project), latest, gitlab.success(project));
     }
 
+    /// Looks images up; some registries don't answer. What is seen for the first time has not moved.
+    fn watch(&mut self, gitlab: &Gitlab, faults: usize, chance: &mut Chance) {
+        for image in 0..IMAGES {
+            let now = gitlab.images[image];
+            if !chance.percent(faults) && self.seen[image] != Some(now) {
+                self.seen[image] = Some(now);
+                self.moves += 1;
+                self.facts.observe_image(&name(image), Success { id: self.moves, at: gitlab.now });
+            }
+        }
+    }
+
     /// Looks at everything; some looks fail.
     fn sync(&mut self, gitlab: &Gitlab, faults: usize, chance: &mut Chance) {
+        self.watch(gitlab, faults, chance);
         for project in 0..gitlab.edges.len() {
             if !chance.percent(faults) {
                 self.look(gitlab, project);
             }
             if !chance.percent(faults) {
                 let found = gitlab.edges[project].iter().map(|upstream| (Upstream::Project(id(*upstream)), false));
-                self.facts.set_edges(id(project), found);
+                let images = gitlab.on_images[project].iter().map(|image| (Upstream::Image(name(*image)), false));
+                self.facts.set_edges(id(project), found.chain(images));
             }
         }
         self.resolve(gitlab);
@@ -238,6 +247,10 @@ impl Service {
         assert!(wanted || is_news, "nothing has happened that concerns project {project}");
         // Each input is a success that GitLab knows.
         for (upstream, success) in inputs {
+            if let Upstream::Image(image) = upstream {
+                assert_eq!(self.facts.images[image], *success, "project {project} with an old {image}");
+                continue;
+            }
             let real = &gitlab.pipelines[usize::try_from(success.id - 1).expect("it is one")];
             assert_eq!(
                 (Upstream::Project(id(real.project)), real.status == Status::Running),
@@ -254,6 +267,7 @@ fn live(seed: u64) {
     for project in 0..count {
         let upstreams = if project == 0 { 0 } else { chance.below(4).min(project) };
         gitlab.edges.push((0..upstreams).map(|_| chance.below(project)).collect());
+        gitlab.on_images.push((0..IMAGES).filter(|_| chance.percent(15)).collect());
         if chance.percent(5) {
             gitlab.refuses.insert(project);
         }
@@ -266,7 +280,7 @@ fn live(seed: u64) {
         gitlab.pass(time, chance);
     }
     gitlab.pass(200_000, chance);
-    let mut service = Service { facts: Facts::default(), started: BTreeMap::new() };
+    let mut service = Service { facts: Facts::default(), seen: [None; IMAGES], moves: 0, started: BTreeMap::new() };
     // Turning it on starts nothing, however its first looks fail.
     for _ in 0..3 {
         service.sync(&gitlab, 30, chance);
@@ -281,6 +295,12 @@ fn live(seed: u64) {
         let mut events = gitlab.pass(time, chance);
         if chance.percent(40) {
             events.extend(gitlab.somebody(chance));
+        }
+        if chance.percent(5) {
+            gitlab.images[chance.below(IMAGES)] += 1;
+        }
+        if chance.percent(20) {
+            service.watch(&gitlab, faults, chance);
         }
         // Events come late, twice, in any order, or never.
         for event in events {
@@ -336,8 +356,7 @@ fn settled(service: &Service, gitlab: &Gitlab) {
                 let latest = gitlab.latest(at).expect("it has one");
                 assert_eq!(latest.status, Status::Success);
                 for edge in &service.facts.projects[project].edges {
-                    let Upstream::Project(upstream) = edge.upstream else { continue };
-                    let success = service.facts.projects[&upstream].success;
+                    let success = service.facts.success_of(&edge.upstream);
                     let Some(success) = success.filter(|success| edge.baseline.is_older_than(success)) else {
                         continue;
                     };
@@ -345,7 +364,7 @@ fn settled(service: &Service, gitlab: &Gitlab) {
                         Some(input) => input.id == success.id,
                         None => latest.created_at > success.at,
                     };
-                    assert!(has, "project {at} is called fresh and lacks {success:?} of {upstream}");
+                    assert!(has, "project {at} is called fresh and lacks {success:?} of {:?}", edge.upstream);
                 }
             }
             State::Blocked { by } => assert!(mended(by), "project {at} is blocked by {by}, which is fresh"),

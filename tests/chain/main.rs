@@ -6,9 +6,11 @@
 mod support;
 
 mod alone;
+mod base;
 mod commands;
 mod discovery;
 mod endpoint;
 mod faults;
 mod hooks;
 mod order;
+mod watch;

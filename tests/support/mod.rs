@@ -25,6 +25,7 @@ pub mod player;
 pub mod processes;
 pub mod programs;
 pub mod proxy;
+pub mod pushed;
 pub mod receiver;
 pub mod registry;
 pub mod scenarios;

@@ -335,3 +335,18 @@ fn ten_thousand_projects_are_decided_at_once() {
     // Little optimisation, and other tests beside it.
     assert!(took < std::time::Duration::from_millis(250), "{took:?}");
 }
+
+#[test]
+fn an_image_that_moves_is_news_after_a_crash_that_lost_where_its_edge_began() {
+    let mut facts = fresh(&[(BASE, &[])]);
+    let debian = "docker.io/library/debian:stable";
+    facts.set_edges(BASE, [(Upstream::Image(debian.into()), false)]);
+    let before = facts.projects[&BASE].clone();
+    assert_eq!(facts.observe_image(debian, Success { id: 1, at: 5000 }), [BASE], "to be put on record");
+    // It was not.
+    facts.projects.insert(BASE, before);
+    facts.begin_edges();
+    assert_eq!(state(&facts, BASE), State::Fresh);
+    assert!(facts.observe_image(debian, Success { id: 2, at: 6000 }).is_empty());
+    assert_eq!(state(&facts, BASE), State::Due);
+}
