@@ -34,6 +34,7 @@ enum Command {
     Status(cli::status::StatusArgs),
     Try(cli::try_job::TryArgs),
     Undrain(cli::drain::UndrainArgs),
+    Update(cli::update::UpdateArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Try(arguments) => cli::try_job::run(&arguments),
         Command::Undrain(arguments) => cli::drain::undo(&arguments),
+        Command::Update(arguments) => cli::update::run(&arguments),
     };
     match result {
         Ok(code) => code.into(),

@@ -12,7 +12,7 @@ const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
 const BUS: &str = "DBUS_SESSION_BUS_ADDRESS";
 
 /// podman's environment, before what the configuration adds.
-pub(super) fn environment() -> Vec<(OsString, OsString)> {
+pub(crate) fn environment() -> Vec<(OsString, OsString)> {
     let user = geteuid();
     let own = Path::new("/run/user").join(user.to_string());
     let is_own = std::fs::metadata(&own).is_ok_and(|about| about.uid() == user.as_raw());
