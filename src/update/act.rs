@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Context;
 use super::clean::{self, Kept};
-use super::journey::{Came, Change, Journey};
+use super::journey::{Came, Change, Journey, Step};
 use super::judge::{self, Expected, Health, Sight, Start, fallen, started, unchanged};
 use super::state::Record;
 use super::units::{Policy, UnitName};
@@ -16,6 +16,31 @@ use super::units::{Policy, UnitName};
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often what was restarted is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Notes what a step leaves behind, before it is on record as begun: a run that is killed in it loses nothing.
+pub fn note(record: &mut Record, journey: &Journey) {
+    match journey.step {
+        Step::Checked => {
+            for pinned in journey.changes.iter().filter(|change| change.to.is_none()).map(Change::pinned) {
+                if !record.pulled.contains(&pinned) {
+                    record.pulled.push(pinned);
+                }
+            }
+        }
+        Step::Restarting => {
+            for change in &journey.changes {
+                let kept = Kept {
+                    container: change.container.clone(),
+                    name: clean::name_for(&change.container, &change.from),
+                    image: change.from.clone(),
+                    since: Timestamp::now(),
+                };
+                clean::keep(&mut record.kept, kept);
+            }
+        }
+        _ => {}
+    }
+}
 
 /// Pulls the new images, each by its digest: no tag moves, and nothing that is restarted meanwhile gets one. Images that turn out to run
 /// already are taken out.
@@ -36,9 +61,6 @@ pub async fn pull(context: &Context, record: &mut Record, journey: &mut Journey)
 
 async fn pull_one(context: &Context, record: &mut Record, change: &Change) -> Result<String> {
     let pinned = change.pinned();
-    if !record.pulled.contains(&pinned) {
-        record.pulled.push(pinned.clone());
-    }
     let there = context.podman.image(&pinned).await?;
     let id = match there {
         Some(image) => image.id,
@@ -70,9 +92,6 @@ async fn move_tags(context: &Context, record: &mut Record, journey: &Journey) ->
         let to = change.to.as_deref().with_context(|| format!("image {} was never pulled", change.image))?;
         let name = clean::name_for(&change.container, &change.from);
         context.podman.tag(&change.from, &name).await.context("keep the image from before")?;
-        let kept =
-            Kept { container: change.container.clone(), name, image: change.from.clone(), since: Timestamp::now() };
-        clean::keep(&mut record.kept, kept);
         context.podman.tag(to, &change.image).await.context("give the new image its tag")?;
         if change.policy == Policy::Registry {
             let pinned = change.pinned();
@@ -169,7 +188,7 @@ async fn rolled_back(context: &Context, unit: &UnitName, journey: &Journey) -> R
     let expected = expected(journey, |change| Some(change.from.clone()));
     let sight = look(context, unit, journey).await?;
     // A run that was killed may have come so far, and a unit that makes no new container has never left it.
-    if started(&expected, &sight) == Start::Up && unchanged(&expected, &sight).is_empty() {
+    if started(unit, &expected, &sight) == Start::Up && unchanged(&expected, &sight).is_empty() {
         return Ok(());
     }
     context.systemd.forget_failures(unit).await;
@@ -205,7 +224,7 @@ async fn comes_up(
     let since = Instant::now();
     loop {
         let sight = look(context, unit, journey).await?;
-        match started(expected, &sight) {
+        match started(unit, expected, &sight) {
             Start::Up => return Ok(Ok(sight)),
             Start::Failed(reason) => return Ok(Err(reason)),
             Start::Coming if since.elapsed() >= START_LIMIT => {
@@ -238,7 +257,7 @@ pub async fn runs(context: &Context, unit: &UnitName, journey: &Journey) -> Resu
     let sight = look(context, unit, journey).await?;
     let all = |image: &dyn Fn(&Change) -> Option<String>| {
         let expected = expected(journey, image);
-        started(&expected, &sight) == Start::Up && unchanged(&expected, &sight).is_empty()
+        started(unit, &expected, &sight) == Start::Up && unchanged(&expected, &sight).is_empty()
     };
     Ok((all(&|change| change.to.clone()), all(&|change| Some(change.from.clone()))))
 }
@@ -264,9 +283,24 @@ pub async fn tidy(context: &Context, record: &mut Record, wanted: &[Change]) {
     }
     let wanted: Vec<String> = wanted.iter().map(Change::pinned).collect();
     for name in record.pulled.clone() {
-        if !wanted.contains(&name) && remove(context, &name).await {
+        if !wanted.contains(&name) && forget_pulled(context, &name).await {
             record.pulled.retain(|other| *other != name);
         }
+    }
+}
+
+/// Removes an image that was pulled by digest and never got a tag. One that has a tag loses the name only: podman also finds it by its
+/// digest, and would remove it for that.
+async fn forget_pulled(context: &Context, name: &str) -> bool {
+    match context.podman.image(name).await {
+        Ok(Some(image)) if image.tags.is_empty() => remove(context, name).await,
+        Ok(Some(image)) => {
+            // It may have lost it already.
+            let _ = context.podman.untag(&image.id, name).await;
+            true
+        }
+        Ok(None) => true,
+        Err(_) => false,
     }
 }
 

@@ -50,9 +50,9 @@ pub enum Start {
     Failed(String),
 }
 
-/// Whether all containers are there.
+/// Whether all containers are there, after `main` was restarted.
 #[must_use]
-pub fn started(expected: &Expected, sight: &Sight) -> Start {
+pub fn started(main: &UnitName, expected: &Expected, sight: &Sight) -> Start {
     for (unit, state) in &sight.units {
         // Whoever has a unit restarted has systemd count anew.
         if state.restarts > 0 {
@@ -60,6 +60,7 @@ pub fn started(expected: &Expected, sight: &Sight) -> Start {
         }
         match state.active.as_str() {
             "failed" => return Start::Failed(format!("{unit} failed ({})", state.result)),
+            "inactive" if unit == main => return Start::Failed(format!("{unit} has ended ({})", state.result)),
             "active" => {}
             // A container of a pod has a unit that may not have begun yet, and what crashed is tried again.
             _ => return Start::Coming,
@@ -87,7 +88,7 @@ pub fn fallen(before: &Sight, now: &Sight) -> Option<String> {
         if state.restarts > then.restarts {
             return Some(format!("{unit} has ended, and systemd has restarted it"));
         }
-        if state.active != "active" {
+        if !matches!(state.active.as_str(), "active" | "reloading") {
             return Some(format!("{unit} is {} ({}): {}", state.active, state.sub, state.result));
         }
     }
@@ -184,16 +185,21 @@ mod tests {
     #[test]
     fn a_unit_is_up_when_it_is_active_and_its_containers_run() {
         let new = container("new", None);
-        assert_eq!(started(&expected(), &sight("active", Some(new.clone()))), Start::Up);
-        assert_eq!(started(&expected(), &sight("active", None)), Start::Coming);
-        assert_eq!(started(&expected(), &sight("activating", Some(new.clone()))), Start::Coming);
+        assert_eq!(started(&unit(), &expected(), &sight("active", Some(new.clone()))), Start::Up);
+        assert_eq!(started(&unit(), &expected(), &sight("active", None)), Start::Coming);
+        assert_eq!(started(&unit(), &expected(), &sight("activating", Some(new.clone()))), Start::Coming);
         let ended = Container { running: false, ..new };
-        assert_eq!(started(&expected(), &sight("active", Some(ended))), Start::Coming);
-        let failed = started(&expected(), &sight("failed", None));
+        assert_eq!(started(&unit(), &expected(), &sight("active", Some(ended))), Start::Coming);
+        let failed = started(&unit(), &expected(), &sight("failed", None));
         assert_eq!(failed, Start::Failed("web.service failed (exit-code)".to_owned()));
         let mut tried = sight("activating", None);
         tried.units.values_mut().for_each(|state| state.restarts = 1);
-        assert!(matches!(started(&expected(), &tried), Start::Failed(_)));
+        assert!(matches!(started(&unit(), &expected(), &tried), Start::Failed(_)));
+        // That of a container in a pod may not have begun; that of the pod was begun, and is over.
+        let over = sight("inactive", None);
+        assert!(matches!(started(&unit(), &expected(), &over), Start::Failed(_)));
+        let pod = UnitName::try_from("pod.service".to_owned()).expect("a name");
+        assert_eq!(started(&pod, &expected(), &over), Start::Coming);
     }
 
     #[test]

@@ -170,7 +170,8 @@ async fn one(context: &Context, name: &UnitName, unit: Option<&Managed>, restart
         Err(error) => UnitReport::new(name, Outcome::Failed).because(format!("{error:#}")),
     };
     tell(&report);
-    let news = !record.last.as_ref().is_some_and(|last| report.repeats(last));
+    let done = matches!(report.outcome, Outcome::Updated | Outcome::RolledBack);
+    let news = done || !record.last.as_ref().is_some_and(|last| report.repeats(last));
     record.last = Some(report.clone());
     let noted = context.state.save(name, &record).and_then(|()| {
         if news && report.outcome != Outcome::Current { context.state.remember(&report) } else { Ok(()) }
@@ -214,16 +215,13 @@ async fn updated(
     }
     let Some(unit) = unit else { return Ok(UnitReport::new(name, Outcome::Current)) };
     let changes = moved::changes(unit, record, &context.podman, &context.registries, Ask::OrPull).await?;
+    // What was pulled for an earlier digest is not wanted any more.
+    act::tidy(context, record, &changes).await;
     let changes = match decide(changes, record, wish(context, name, &Zoned::now())) {
         Verdict::Update(changes) => changes,
         Verdict::Waiting { changes, .. } if context.settings.download_only => changes,
-        verdict => {
-            act::tidy(context, record, &[]).await;
-            return Ok(judged(context, name, verdict));
-        }
+        verdict => return Ok(judged(context, name, verdict)),
     };
-    // What was pulled for an earlier digest is not wanted any more.
-    act::tidy(context, record, &changes).await;
     Ok(travel(context, name, record, Journey::new(unit, changes), restarts).await)
 }
 

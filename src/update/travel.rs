@@ -28,6 +28,7 @@ pub async fn travel(
 ) -> UnitReport {
     loop {
         record.journey = Some(journey.clone());
+        act::note(record, &journey);
         if let Err(error) = context.state.save(unit, record) {
             if matches!(journey.step, Step::Checked | Step::Pulled | Step::Restarting) {
                 // Nothing is touched that nobody could undo.

@@ -60,6 +60,8 @@ impl Updater {
         run(Command::new(source("scripts/install.sh")).args(["--update", "--debug"]).env("CARGO_TARGET_DIR", target));
         assert!(!Path::new("/usr/lib/systemd/system/windlass.service").exists(), "it is a package of its own");
         let user = rootless.then(|| {
+            // Where images are: the kernel's overlay can't lie on that of the box.
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0755", "none", "/home"]));
             run(Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", USER]));
             run(Command::new("usermod").args([
                 "--add-subuids",
@@ -99,6 +101,15 @@ impl Updater {
         let path = self.config();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, format!("[update]\ndelay = \"0s\"\n{settle}{keys}\n")).unwrap();
+        self.own();
+    }
+
+    /// Gives the user what was written for them.
+    fn own(&self) {
+        if let Some(user) = &self.user {
+            let owner = format!("{}:{}", user.uid, user.gid);
+            run(Command::new("chown").args(["--recursive", &owner]).arg(user.dir.join(".config")));
+        }
     }
 
     fn config(&self) -> PathBuf {
@@ -162,6 +173,7 @@ impl Updater {
     pub fn write_unit(&self, name: &str, content: &str) {
         fs::create_dir_all(self.units()).unwrap();
         fs::write(self.units().join(name), content).unwrap();
+        self.own();
     }
 
     /// Has systemd read the units, and starts one.
@@ -171,18 +183,23 @@ impl Updater {
         assert!(output.status.success(), "start {unit}: {}\n{}", text(&output), self.journal(unit));
     }
 
-    /// Makes and starts a service with a container, as `podman generate systemd --new` writes it, and with these further options.
+    /// Makes and starts a service with a container, with these further options: for root as `podman generate systemd --new` writes it, for a
+    /// user with podman in the foreground, since a box lets no user's podman stay in its unit's cgroup.
     pub fn service(&self, name: &str, image: &str, options: &str) {
+        let (kind, detached) = match self.user {
+            None => ("Type=notify\nNotifyAccess=all", "--cgroups=no-conmon --sdnotify=conmon -d"),
+            Some(_) => ("Type=exec", "--sdnotify=ignore"),
+        };
         let unit = format!(
             "[Unit]\nDescription={name}\n[Service]\nEnvironment=PODMAN_SYSTEMD_UNIT=%n\nRestart=on-failure\nTimeoutStopSec=70\n\
              ExecStartPre=/bin/rm -f %t/%n.ctr-id\n\
-             ExecStart=/usr/bin/podman run --cidfile=%t/%n.ctr-id --cgroups=no-conmon --rm --sdnotify=conmon --replace -d \
-             --network none --name {name} {options} {image}\n\
+             ExecStart=/usr/bin/podman run --cidfile=%t/%n.ctr-id --rm --replace {detached} --network none --name {name} {options} {image}\n\
              ExecStop=/usr/bin/podman stop --ignore -t 5 --cidfile=%t/%n.ctr-id\n\
-             ExecStopPost=/usr/bin/podman rm -f --ignore -t 5 --cidfile=%t/%n.ctr-id\nType=notify\nNotifyAccess=all\n"
+             ExecStopPost=/usr/bin/podman rm -f --ignore -t 5 --cidfile=%t/%n.ctr-id\n{kind}\n"
         );
         self.write_unit(&format!("{name}.service"), &unit);
         self.start(&format!("{name}.service"));
+        until("its container runs", PATIENCE, || self.try_container(name).is_some());
     }
 
     /// Makes and starts a pod of these containers, with the units that podman itself writes.
