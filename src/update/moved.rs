@@ -15,6 +15,9 @@ use super::units::{Managed, Member, Policy};
 use crate::job::ImageRef;
 use crate::registry::{Registry, RegistryError, RegistrySettings};
 
+/// The digest of a tag, or why it is not known.
+type Said = Result<String, RegistryError>;
+
 /// The registries, with each file of logins.
 #[derive(Debug)]
 pub struct Registries {
@@ -22,7 +25,7 @@ pub struct Registries {
     timeout: Duration,
     made: Mutex<BTreeMap<Option<PathBuf>, Arc<Registry>>>,
     /// What they have said: a tag that several containers have is asked for once.
-    said: Mutex<BTreeMap<(String, Option<PathBuf>), Result<String, RegistryError>>>,
+    said: Mutex<BTreeMap<(String, Option<PathBuf>), Said>>,
 }
 
 impl Registries {
@@ -52,7 +55,7 @@ impl Registries {
     }
 
     /// The digest that the tag of a container's image is now.
-    async fn digest(&self, member: &Member) -> Result<Result<String, RegistryError>> {
+    async fn digest(&self, member: &Member) -> Result<Said> {
         let auth_file = self.told(member).map(Path::to_owned).or_else(podmans_auth_file);
         let key = (member.image.clone(), auth_file.clone());
         let known = self.said.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();

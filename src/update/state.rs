@@ -172,7 +172,7 @@ impl State {
     /// # Errors
     /// When the directory can't be read.
     pub fn units(&self) -> Result<Vec<UnitName>> {
-        self.names("units", |name| name.strip_suffix(".json"))
+        self.names("units", ".json")
     }
 
     /// The units that somebody holds.
@@ -180,10 +180,10 @@ impl State {
     /// # Errors
     /// When the directory can't be read.
     pub fn held(&self) -> Result<Vec<UnitName>> {
-        self.names("held", |name| Some(name))
+        self.names("held", "")
     }
 
-    fn names(&self, part: &str, name: impl Fn(&str) -> Option<&str>) -> Result<Vec<UnitName>> {
+    fn names(&self, part: &str, ending: &str) -> Result<Vec<UnitName>> {
         let directory = self.directory.join(part);
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -192,7 +192,8 @@ impl State {
         let mut found = Vec::new();
         for entry in entries {
             let file = entry.with_context(|| format!("list {}", directory.display()))?.file_name();
-            found.extend(file.to_str().and_then(&name).and_then(|unit| UnitName::try_from(unit.to_owned()).ok()));
+            let name = file.to_str().and_then(|name| name.strip_suffix(ending));
+            found.extend(name.and_then(|name| UnitName::try_from(name.to_owned()).ok()));
         }
         found.sort();
         Ok(found)

@@ -217,8 +217,9 @@ impl Updater {
             self.write_unit(&format!("{name}.service"), content.as_str().unwrap());
         }
         self.start(&format!("pod-{pod}.service"));
-        let runs = |name: &str| self.try_container(name).is_some();
-        until("the pod's containers run", PATIENCE, || containers.iter().all(|(name, _)| runs(name)));
+        for (name, _) in containers {
+            self.start(&format!("container-{name}.service"));
+        }
     }
 
     /// Pushes a new image, which does this, to a tag of the registry; returns its id. `weight`: bytes of a layer that nobody has.

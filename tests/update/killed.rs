@@ -73,7 +73,7 @@ fn killed_runs(rootless: bool) {
             assert!(after["journey"].is_null(), "{wanted}: {after}");
             if is_bad {
                 assert!(["rolled-back", "quarantined"].contains(&came.as_str()), "{wanted}: {report}");
-                assert_eq!(after["quarantine"].as_array().unwrap().is_empty(), false);
+                assert!(!after["quarantine"].as_array().unwrap().is_empty(), "{after}");
             } else {
                 assert_eq!(code, 0, "{wanted}: {report}");
                 assert!(["updated", "current"].contains(&came.as_str()), "{wanted}: {report}");
