@@ -188,7 +188,7 @@ async fn rolled_back(context: &Context, unit: &UnitName, journey: &Journey) -> R
     let expected = expected(journey, |change| Some(change.from.clone()));
     let sight = look(context, unit, journey).await?;
     // A run that was killed may have come so far, and a unit that makes no new container has never left it.
-    if started(unit, &expected, &sight) == Start::Up && unchanged(&expected, &sight).is_empty() {
+    if started(unit, &expected, &sight, &sight) == Start::Up && unchanged(&expected, &sight).is_empty() {
         return Ok(());
     }
     context.systemd.forget_failures(unit).await;
@@ -222,9 +222,10 @@ async fn comes_up(
     expected: &Expected,
 ) -> Result<Result<Sight, String>> {
     let since = Instant::now();
+    let mut first: Option<Sight> = None;
     loop {
         let sight = look(context, unit, journey).await?;
-        match started(unit, expected, &sight) {
+        match started(unit, expected, first.get_or_insert_with(|| sight.clone()), &sight) {
             Start::Up => return Ok(Ok(sight)),
             Start::Failed(reason) => return Ok(Err(reason)),
             Start::Coming if since.elapsed() >= START_LIMIT => {
@@ -257,7 +258,7 @@ pub async fn runs(context: &Context, unit: &UnitName, journey: &Journey) -> Resu
     let sight = look(context, unit, journey).await?;
     let all = |image: &dyn Fn(&Change) -> Option<String>| {
         let expected = expected(journey, image);
-        started(unit, &expected, &sight) == Start::Up && unchanged(&expected, &sight).is_empty()
+        started(unit, &expected, &sight, &sight) == Start::Up && unchanged(&expected, &sight).is_empty()
     };
     Ok((all(&|change| change.to.clone()), all(&|change| Some(change.from.clone()))))
 }

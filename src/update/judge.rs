@@ -50,12 +50,12 @@ pub enum Start {
     Failed(String),
 }
 
-/// Whether all containers are there, after `main` was restarted.
+/// Whether all containers are there, after `main` was restarted; `first` is what was seen first after that. How often systemd has tried
+/// by itself counts from there: a unit that was about to be tried once more when it was restarted keeps its number.
 #[must_use]
-pub fn started(main: &UnitName, expected: &Expected, sight: &Sight) -> Start {
+pub fn started(main: &UnitName, expected: &Expected, first: &Sight, sight: &Sight) -> Start {
     for (unit, state) in &sight.units {
-        // Whoever has a unit restarted has systemd count anew.
-        if state.restarts > 0 {
+        if first.units.get(unit).is_some_and(|first| state.restarts > first.restarts) {
             return Start::Failed(format!("{unit} has ended, and systemd has restarted it"));
         }
         match state.active.as_str() {
@@ -184,22 +184,31 @@ mod tests {
 
     #[test]
     fn a_unit_is_up_when_it_is_active_and_its_containers_run() {
+        let judged = |sight: &Sight| started(&unit(), &expected(), sight, sight);
         let new = container("new", None);
-        assert_eq!(started(&unit(), &expected(), &sight("active", Some(new.clone()))), Start::Up);
-        assert_eq!(started(&unit(), &expected(), &sight("active", None)), Start::Coming);
-        assert_eq!(started(&unit(), &expected(), &sight("activating", Some(new.clone()))), Start::Coming);
+        assert_eq!(judged(&sight("active", Some(new.clone()))), Start::Up);
+        assert_eq!(judged(&sight("active", None)), Start::Coming);
+        assert_eq!(judged(&sight("activating", Some(new.clone()))), Start::Coming);
         let ended = Container { running: false, ..new };
-        assert_eq!(started(&unit(), &expected(), &sight("active", Some(ended))), Start::Coming);
-        let failed = started(&unit(), &expected(), &sight("failed", None));
+        assert_eq!(judged(&sight("active", Some(ended))), Start::Coming);
+        let failed = judged(&sight("failed", None));
         assert_eq!(failed, Start::Failed("web.service failed (exit-code)".to_owned()));
-        let mut tried = sight("activating", None);
-        tried.units.values_mut().for_each(|state| state.restarts = 1);
-        assert!(matches!(started(&unit(), &expected(), &tried), Start::Failed(_)));
         // That of a container in a pod may not have begun; that of the pod was begun, and is over.
         let over = sight("inactive", None);
-        assert!(matches!(started(&unit(), &expected(), &over), Start::Failed(_)));
+        assert!(matches!(judged(&over), Start::Failed(_)));
         let pod = UnitName::try_from("pod.service".to_owned()).expect("a name");
-        assert_eq!(started(&pod, &expected(), &over), Start::Coming);
+        assert_eq!(started(&pod, &expected(), &over, &over), Start::Coming);
+    }
+
+    #[test]
+    fn a_unit_that_systemd_has_to_try_again_has_failed_and_tries_from_before_do_not_count() {
+        let tries = |restarts: u64| {
+            let mut sight = sight("active", Some(container("new", None)));
+            sight.units.values_mut().for_each(|state| state.restarts = restarts);
+            sight
+        };
+        assert_eq!(started(&unit(), &expected(), &tries(1), &tries(1)), Start::Up);
+        assert!(matches!(started(&unit(), &expected(), &tries(1), &tries(2)), Start::Failed(_)));
     }
 
     #[test]
