@@ -2,30 +2,34 @@
 # Installs what scripts/build.sh has built: the programs, the configuration where there is none, and the units of systemd.
 #
 #   scripts/install.sh [--debug] [--rootful] [--credentials] [--root DIRECTORY]
+#   scripts/install.sh --update [--debug] [--root DIRECTORY]
 #
 #   --debug            the programs of `scripts/build.sh`; otherwise those of `scripts/build.sh --release`
 #   --rootful          for root's podman instead of that of a user of its own
 #   --credentials      secrets come from /etc/windlass/gitlab-token and webhook-secret, through systemd
+#   --update           only `windlass` and the units of `windlass update`, which are a package of their own
 #   --root DIRECTORY   below this directory, and nothing else is done: for packages and images of hosts
 #
 # Then: systemctl enable --now windlass.socket windlass.service
+# Or:   systemctl [--user] enable --now windlass-update.timer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail() { echo "install.sh: $*" >&2; exit 1; }
 
-profile=release root='' variants=()
+profile=release root='' variants=() update=no
 while [[ $# -gt 0 ]]; do
   case $1 in
     --debug) profile=debug; shift ;;
     --rootful | --credentials) variants+=("${1#--}"); shift ;;
+    --update) update=yes; shift ;;
     --root) root=$2; shift 2 ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "install.sh: unknown argument $1; see --help" >&2; exit 64 ;;
   esac
 done
 built=${CARGO_TARGET_DIR:-target}/$profile
-[[ -x $built/windlassd && -x $built/libexec/windlass-init ]] || fail "nothing is built in $built; scripts/build.sh does that"
+[[ -x $built/windlass && ($update == yes || -x $built/windlassd && -x $built/libexec/windlass-init) ]] || fail "nothing is built in $built; scripts/build.sh does that"
 
 # shellcheck source=scripts/package/host.sh
 . scripts/package/host.sh
@@ -35,15 +39,23 @@ program() { # FROM TO: in one step, since gitlab-runner may be about to start it
   install -D -m 0755 "$1" "$2.new"
   mv -f "$2.new" "$2"
 }
+put() { # FROM TO: all files of a tree, in the same places
+  local file
+  while IFS= read -r file; do install -D -m 0644 "$1/$file" "$2/$file"; done < <(cd "$1" && find . -type f)
+}
+if [[ $update == yes ]]; then
+  program "$built/windlass" "$root/usr/bin/windlass"
+  install -D -m 0644 -t "$root/usr/share/doc/windlass" config/update.toml
+  [[ -e $root/etc/windlass/update.toml ]] || install -D -m 0644 config/update.toml "$root/etc/windlass/update.toml"
+  put systemd/update "$root/usr/lib/systemd"
+  [[ -n $root ]] || systemctl daemon-reload
+  exit 0
+fi
 for name in windlassd windlass; do program "$built/$name" "$root/usr/bin/$name"; done
 for file in "$built"/libexec/*; do program "$file" "$root/usr/libexec/windlass/${file##*/}"; done
 install -D -m 0644 -t "$root/usr/share/doc/windlass" config/windlass.toml
 [[ -e $root/etc/windlass/windlass.toml ]] || install -D -m 0644 config/windlass.toml "$root/etc/windlass/windlass.toml"
 
-put() { # FROM TO: all files of a tree, in the same places
-  local file
-  while IFS= read -r file; do install -D -m 0644 "$1/$file" "$2/$file"; done < <(cd "$1" && find . -type f)
-}
 put systemd/system "$root/usr/lib/systemd/system"
 put systemd/sysusers.d "$root/usr/lib/sysusers.d"
 put systemd/tmpfiles.d "$root/usr/lib/tmpfiles.d"

@@ -78,6 +78,8 @@ if [[ $purpose == test ]]; then
   need mkfs.ext4 e2fsprogs e2fsprogs
   need htpasswd apache2-utils httpd-tools
   need shellcheck shellcheck ShellCheck
+  # The process that holds a pod together.
+  need "$(any_of /usr/bin/catatonit /usr/libexec/podman/catatonit /usr/libexec/catatonit/catatonit)" catatonit catatonit
   # For the box in which the service is tried as systemd runs it (scripts/box.sh). It is root's.
   if [[ $EUID -eq 0 ]]; then
     need systemd-nspawn systemd-container systemd-container

@@ -21,3 +21,4 @@ pub mod service;
 pub mod shim;
 pub mod store;
 pub mod sys;
+pub mod update;

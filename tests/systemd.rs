@@ -11,40 +11,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, getuid};
+use nix::unistd::{Pid, User};
 use serde_json::{Value, json};
-use support::installed::{Installed, PATIENCE, group, run, source, text};
-use support::storage::on_path;
+use support::boxed::in_a_box;
+use support::installed::{Installed, PATIENCE, group, run, text};
 use support::{Image, Job, Runner, State, until};
-
-/// How long a box may take: several times what it does on two cores.
-const BOX: &str = "600";
-
-/// Boxes take turns: the jobs of one are enough for a machine.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// Runs an ignored test of this file in a box of its own.
-fn in_a_box(test: &str) {
-    if !getuid().is_root() || !on_path("systemd-nspawn") {
-        return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
-    }
-    let program = std::env::current_exe().unwrap();
-    let target = program.ancestors().nth(3).unwrap();
-    let mut command = Command::new(source("scripts/box.sh"));
-    command.args(["--timeout", BOX, "--share"]).arg(target).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
-    command.arg("env").args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
-    command.arg(program).args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
-    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let output = command.output().unwrap();
-    drop(turn);
-    let shown = text(&output);
-    assert!(output.status.success() && shown.contains("test result: ok. 1 passed"), "in the box:\n{shown}");
-}
 
 #[test]
 fn a_rootless_service_is_shut_in_and_its_jobs_outlive_it() {

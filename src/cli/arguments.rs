@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use super::{cache, chain, check, doctor, drain, hold, import, shell, status, try_job};
+use super::{cache, chain, check, doctor, drain, hold, import, shell, status, try_job, update};
 
 /// Looks after windlassd, which runs GitLab CI jobs in podman containers.
 #[derive(Debug, Parser)]
@@ -36,6 +36,7 @@ enum Command {
     Status(status::StatusArgs),
     Try(try_job::TryArgs),
     Undrain(drain::UndrainArgs),
+    Update(update::UpdateArgs),
 }
 
 impl Arguments {
@@ -58,6 +59,7 @@ impl Arguments {
             Command::Status(arguments) => status::run(arguments),
             Command::Try(arguments) => try_job::run(arguments),
             Command::Undrain(arguments) => drain::undo(arguments),
+            Command::Update(arguments) => update::run(arguments),
         }
     }
 }

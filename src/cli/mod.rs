@@ -14,3 +14,4 @@ pub mod status;
 pub mod try_job;
 
 pub use arguments::Arguments;
+pub mod update;

@@ -27,6 +27,7 @@ mod syntax;
 mod tests;
 mod texts;
 mod tree;
+pub mod update;
 mod validate;
 mod values;
 mod words;

@@ -3,7 +3,7 @@
 //! The TOML library stops at the first value that does not fit. So the value is taken out of the parsed document and
 //! the document read again, until it reads: then every problem is known, and whatever was sound is in the fragment.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
@@ -62,7 +62,7 @@ fn read_one(text: &str) -> (Option<DeTable<'_>>, Vec<Problem>) {
     let mut table = parsed.table.into_inner();
     check_keys(&mut table, &FILE, &Path::default(), &mut problems);
     // For its problems alone: what does not fit is then no longer in the table.
-    read_values(&mut table, &mut problems);
+    read_values::<Fragment>(&mut table, &mut problems);
     (Some(table), problems)
 }
 
@@ -134,9 +134,9 @@ fn not_a_table(shape: &Shape, path: &Path, value: &DeValue<'_>) -> String {
 }
 
 /// Reads the values; those of the wrong kind are reported, and taken out of the table.
-fn read_values(table: &mut DeTable<'_>, problems: &mut Vec<Problem>) -> Fragment {
+pub(super) fn read_values<T: DeserializeOwned + Default>(table: &mut DeTable<'_>, problems: &mut Vec<Problem>) -> T {
     while problems.len() <= MAX_PROBLEMS {
-        let error = match Fragment::deserialize(Deserializer::from(Spanned::new(0..0, table.clone()))) {
+        let error = match T::deserialize(Deserializer::from(Spanned::new(0..0, table.clone()))) {
             Ok(fragment) => return fragment,
             Err(error) => error,
         };
@@ -157,7 +157,7 @@ fn read_values(table: &mut DeTable<'_>, problems: &mut Vec<Problem>) -> Fragment
         }
         tree::remove(table, &path);
     }
-    Fragment::default()
+    T::default()
 }
 
 /// serde's message in TOML's words.

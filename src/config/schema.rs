@@ -104,7 +104,7 @@ pub(super) fn join(header: &str, name: &str) -> String {
 }
 
 /// The field names of a struct, as serde's derive hands them to a deserializer.
-fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+pub(super) fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
     struct Ask<'a>(&'a mut &'static [&'static str]);
     impl<'de> Deserializer<'de> for Ask<'_> {
         type Error = Error;

@@ -42,6 +42,17 @@ impl Sources {
         sources
     }
 
+    /// Reads one file that has no conf.d; none where it is not there.
+    pub(super) fn alone(path: &Path) -> Option<Self> {
+        let bytes = match read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            bytes => bytes.map_err(|error| unreadable(&error)),
+        };
+        let mut sources = Self::default();
+        sources.add(path.to_owned(), bytes);
+        Some(sources)
+    }
+
     /// Reads the main file and those in its conf.d.
     pub(super) fn open(main: &Path) -> Self {
         let mut sources = Self::default();

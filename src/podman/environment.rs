@@ -14,7 +14,7 @@ const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
 const BUS: &str = "DBUS_SESSION_BUS_ADDRESS";
 
 /// podman's environment, before what the configuration adds.
-pub(super) fn environment() -> Vec<(OsString, OsString)> {
+pub(crate) fn environment() -> Vec<(OsString, OsString)> {
     complete(|name| std::env::var_os(name), own_directory(geteuid()))
 }
 

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod attempt;
+pub mod boxed;
 pub mod call;
 pub mod chain;
 pub mod client;
@@ -32,6 +33,7 @@ pub mod scenarios;
 pub mod scripts;
 pub mod site;
 pub mod storage;
+pub mod updater;
 pub mod wait;
 
 pub use attempt::{Attempt, Runner};

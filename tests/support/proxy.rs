@@ -10,7 +10,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::http::{Request, Response, Server};
-use super::registry::Registry;
+use super::registry::{Registry, scratch};
 
 /// What happens to a request instead of its answer.
 #[derive(Debug, Clone)]
@@ -63,10 +63,22 @@ impl Proxy {
                 None => forward(port, request),
             }
         });
-        let dir = tempfile::Builder::new().prefix("proxy-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = scratch("proxy-");
         let conf = format!("[[registry]]\nlocation = \"127.0.0.1:{}\"\ninsecure = true\n", server.port);
         std::fs::write(dir.path().join("registries.conf"), conf).unwrap();
         Self { server, state, dir }
+    }
+
+    /// From now on the next requests for manifests and for blobs meet these troubles, and no others.
+    pub fn meet(&self, manifests: &[Trouble], blobs: &[Trouble]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.manifests = manifests.to_vec().into();
+        state.blobs = blobs.to_vec().into();
+    }
+
+    /// Its host and port.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.server.port)
     }
 
     /// An image of the registry, by way of this.

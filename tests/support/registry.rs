@@ -37,7 +37,7 @@ impl Registry {
             eprintln!("SKIPPED: docker-registry is not installed");
             return None;
         }
-        let dir = tempfile::Builder::new().prefix("registry-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = scratch("registry-");
         let port = free_port();
         let config = format!(
             "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: storage}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}"
@@ -120,6 +120,13 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A directory of its own: below the target directory, or in a box, which can't write there, with temporary files.
+pub fn scratch(prefix: &str) -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix(prefix);
+    builder.tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| builder.tempdir()).unwrap()
 }
 
 /// A port on loopback where nobody listens.

@@ -1,0 +1,33 @@
+//! Tests that run in a box (scripts/box.sh), with a systemd of their own: the test's program is run again in it.
+
+use std::process::Command;
+use std::sync::Mutex;
+
+use nix::unistd::getuid;
+
+use super::installed::{source, text};
+use super::storage::on_path;
+
+/// How long a box may take: several times what it does on two cores.
+const BOX: &str = "600";
+
+/// Boxes take turns: the jobs of one are enough for a machine.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs an ignored test of the calling file in a box of its own.
+pub fn in_a_box(test: &str) {
+    if !getuid().is_root() || !on_path("systemd-nspawn") {
+        return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
+    }
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap();
+    let mut command = Command::new(source("scripts/box.sh"));
+    command.args(["--timeout", BOX, "--share"]).arg(target).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
+    command.arg("env").args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
+    command.arg(program).args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let output = command.output().unwrap();
+    drop(turn);
+    let shown = text(&output);
+    assert!(output.status.success() && shown.contains("test result: ok. 1 passed"), "in the box:\n{shown}");
+}
