@@ -2,7 +2,7 @@
 # Installs what building, trying and testing Windlass needs: podman and its parts, and for tests a registry and a user
 # for rootless podman. Does nothing, and uses no network, where all is there.
 #
-#   scripts/prepare.sh [--for quickstart|test|bench]
+#   scripts/prepare.sh [--for quickstart|test|bench|package]
 #
 # As root it installs packages (Debian, Ubuntu, Fedora, RHEL and their like); as another user it says which are missing
 # and exits with 1.
@@ -17,7 +17,7 @@ while [[ $# -gt 0 ]]; do
     *) echo "prepare.sh: unknown argument $1; see --help" >&2; exit 64 ;;
   esac
 done
-case $purpose in quickstart | test | bench) ;; *) echo "prepare.sh: --for takes quickstart, test or bench" >&2; exit 64 ;; esac
+case $purpose in quickstart | test | bench | package) ;; *) echo "prepare.sh: --for takes quickstart, test, bench or package" >&2; exit 64 ;; esac
 
 say() { echo "==> $*" >&2; }
 
@@ -67,7 +67,13 @@ else
   # crun refuses the hybrid of cgroup v1 and v2.
   need runc runc runc
 fi
+if [[ $purpose == test || $purpose == package ]]; then
+  need dpkg-deb dpkg dpkg
+  need rpmbuild rpm rpm-build
+  need strip binutils binutils
+fi
 if [[ $purpose == test ]]; then
+  [[ $family != debian ]] || need lintian lintian lintian
   need buildah buildah buildah
   need setcap libcap2-bin libcap
   need docker-registry docker-registry docker-distribution

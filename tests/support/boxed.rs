@@ -1,5 +1,6 @@
 //! Tests that run in a box (scripts/box.sh), with a systemd of their own: the test's program is run again in it.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -16,14 +17,21 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs an ignored test of the calling file in a box of its own.
 pub fn in_a_box(test: &str) {
+    in_a_box_with(test, &[]);
+}
+
+/// The same with variables that name directories, which the box sees.
+pub fn in_a_box_with(test: &str, directories: &[(&str, &Path)]) {
     if !getuid().is_root() || !on_path("systemd-nspawn") {
         return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
     }
     let program = std::env::current_exe().unwrap();
     let target = program.ancestors().nth(3).unwrap();
     let mut command = Command::new(source("scripts/box.sh"));
-    command.args(["--timeout", BOX, "--share"]).arg(target).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
-    command.arg("env").args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
+    command.args(["--timeout", BOX, "--share"]).arg(target).arg("--share").arg(env!("CARGO_MANIFEST_DIR"));
+    command.args(directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory])).arg("--");
+    command.arg("env").args(directories.iter().map(|(name, directory)| format!("{name}={}", directory.display())));
+    command.args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
     command.arg(program).args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let output = command.output().unwrap();

@@ -34,8 +34,17 @@ pub struct Installed {
 impl Installed {
     /// Installs it with this in conf.d, and starts it.
     pub fn new(rootful: bool, toml: &str) -> Self {
+        Self::prepared(rootful, || install(rootful), toml)
+    }
+
+    /// The same with another way to install it, rootless.
+    pub fn by(install: impl FnOnce(), toml: &str) -> Self {
+        Self::prepared(false, install, toml)
+    }
+
+    fn prepared(rootful: bool, install: impl FnOnce(), toml: &str) -> Self {
         run(Command::new("useradd").args(["--system", "--create-home", "gitlab-runner"]));
-        install(rootful);
+        install();
         let name = if rootful { "root" } else { "windlass" };
         let service = User::from_name(name).unwrap().expect("the service's user");
         let mut runner = User::from_name("gitlab-runner").unwrap().unwrap();

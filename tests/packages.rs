@@ -1,0 +1,179 @@
+//! The packages of scripts/package.sh: installed, upgraded while a job runs, used, removed and purged, in a box (scripts/box.sh).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::getuid;
+use support::boxed::in_a_box_with;
+use support::installed::{Installed, PATIENCE, run, source, text};
+use support::programs::Programs;
+use support::storage::on_path;
+use support::{Image, Job, Runner, State, until};
+
+/// Where the box finds the packages.
+const PACKAGES: &str = "WINDLASS_PACKAGES";
+
+/// Settings that fit a box: no registry, no network.
+const SETTINGS: &str =
+    "slots = 2\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\nhelper.mode = \"inject\"\n";
+
+/// The packages of one version.
+fn packages(version: &str, directory: &Path) {
+    let target = Programs::built().windlassd.ancestors().nth(2).unwrap().to_owned();
+    let mut command = Command::new(source("scripts/package.sh"));
+    command.args(["--debug", "--version", version, "--out"]).arg(directory).env("CARGO_TARGET_DIR", target);
+    run(&mut command);
+}
+
+fn package(name: &str) -> PathBuf {
+    let directory = PathBuf::from(std::env::var_os(PACKAGES).expect("the packages"));
+    let found = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(name);
+    let mut found: Vec<PathBuf> = found.filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{name}: {found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
+    if !getuid().is_root() || !on_path("systemd-nspawn") {
+        return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
+    }
+    let directory = tempfile::Builder::new().prefix("wl-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    packages("0.1.0", directory.path());
+    packages("0.1.1", directory.path());
+    for name in ["windlass-cli_0.1.1", "windlass_0.1.1", "windlass-update_0.1.1"] {
+        let architecture = run(Command::new("dpkg").arg("--print-architecture"));
+        let file = directory.path().join(format!("{name}_{}.deb", architecture.trim()));
+        run(Command::new("lintian").args(["--fail-on", "error", "--allow-root"]).arg(file));
+    }
+    in_a_box_with("debian_packages_in_the_box", &[(PACKAGES, directory.path())]);
+    in_a_box_with("rpm_packages_in_the_box", &[(PACKAGES, directory.path())]);
+}
+
+fn nothing_has_started() {
+    for unit in ["windlass.socket", "windlass.service", "windlass-update.timer"] {
+        let state = |what: &str| text(&Command::new("systemctl").args([what, unit]).output().unwrap()).trim().to_owned();
+        assert_eq!((state("is-enabled"), state("is-active")), ("disabled".into(), "inactive".into()), "{unit}");
+    }
+}
+
+fn exists(paths: &[&str], there: bool) {
+    for path in paths {
+        assert_eq!(Path::new(path).exists(), there, "{path}");
+    }
+}
+
+/// Of the daemon's package, without data.
+const PROGRAMS: [&str; 4] = [
+    "/usr/bin/windlassd",
+    "/usr/libexec/windlass/windlass-init",
+    "/usr/lib/systemd/system/windlass.service",
+    "/usr/share/windlass/rootful.conf",
+];
+
+/// An upgrade while a job runs; then a job that runs from beginning to end.
+fn a_job_outlives(windlass: &Installed, upgrade: impl Fn()) {
+    let image = windlass.image(&Image::busybox());
+    let runner = Runner::on(windlass);
+    let mut attempt = runner.attempt(&Job::new(&image));
+    attempt.configure().expect_code(0);
+    attempt.prepare().wait_for(PATIENCE).expect_code(0);
+    attempt.run("get_sources").wait().expect_code(0);
+    let call = attempt.run_lines("build_script", "echo started\nuntil [ -e /builds/go ]; do sleep 0.05; done\necho whole\n");
+    call.wait_for_output("started");
+    let before = windlass.pid().unwrap();
+    upgrade();
+    windlass.wait_for_another(before);
+    assert!(call.is_running());
+    let told = windlass.in_job(&attempt.lease(), &["touch", "/builds/go"]);
+    assert!(told.status.success(), "{}", text(&told));
+    call.wait().expect_code(0).expect_text("started\nwhole");
+    attempt.finish();
+    runner.play(&Job::new(&image).script(&["echo hello"])).expect(State::Success).expect_log("hello");
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn debian_packages_in_the_box() {
+    let install = |version: &str| {
+        let file = |name: &str| package(&format!("{name}_{version}_"));
+        let mut dpkg = Command::new("dpkg");
+        dpkg.args(["--install", "--force-confold"]).args(["windlass-cli", "windlass", "windlass-update"].map(file));
+        run(&mut dpkg)
+    };
+    let windlass = Installed::by(
+        || {
+            install("0.1.0");
+            nothing_has_started();
+            exists(&PROGRAMS, true);
+            exists(&["/usr/share/man/man1/windlass-chain-status.1.gz", "/usr/share/man/man8/windlassd.8.gz"], true);
+            exists(&["/usr/share/bash-completion/completions/windlass", "/etc/windlass/windlass.toml"], true);
+        },
+        SETTINGS,
+    );
+    let main = Path::new("/etc/windlass/windlass.toml");
+    fs::write(main, "# mine\n").unwrap();
+    a_job_outlives(&windlass, || drop(install("0.1.1")));
+    assert_eq!(fs::read_to_string(main).unwrap(), "# mine\n");
+    run(Command::new("dpkg").args(["--remove", "windlass-update", "windlass"]));
+    until("the daemon has ended", PATIENCE, || !Path::new("/run/windlass/windlass.sock").exists());
+    exists(&PROGRAMS, false);
+    exists(&["/etc/windlass/windlass.toml", "/var/lib/windlass/lanes", "/etc/windlass/conf.d"], true);
+    run(Command::new("dpkg").args(["--purge", "windlass-update", "windlass"]));
+    exists(&["/etc/windlass", "/var/lib/windlass/lanes", "/run/windlass", "/var/lib/systemd/linger/windlass"], false);
+    let gone = text(&Command::new("dpkg-query").args(["--status", "windlass"]).output().unwrap());
+    assert!(gone.contains("not installed"), "{gone}");
+    run(Command::new("dpkg").args(["--purge", "windlass-cli"]));
+}
+
+/// Programs that stand in for SELinux's and note how they were called: this machine has no such kernel.
+fn stand_in_for_selinux() {
+    for name in ["selinuxenabled", "semanage", "restorecon"] {
+        let path = Path::new("/usr/sbin").join(name);
+        fs::write(&path, format!("#!/bin/sh\necho {name} \"$@\" >>/run/selinux-calls\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rpm_packages_in_the_box() {
+    stand_in_for_selinux();
+    let rpm = |arguments: &[&str], version: &str| {
+        let names = ["windlass-cli", "windlass", "windlass-update"];
+        let files = names.map(|name| package(&format!("{name}-{version}-1.")));
+        // What they depend on is there, but not by this package manager.
+        run(Command::new("rpm").args(arguments).args(["--nodeps", "--nosignature"]).args(files))
+    };
+    let windlass = Installed::by(
+        || {
+            rpm(&["--install"], "0.1.0");
+            nothing_has_started();
+            exists(&PROGRAMS, true);
+        },
+        SETTINGS,
+    );
+    let labelled = fs::read_to_string("/run/selinux-calls").unwrap();
+    for call in [
+        "semanage fcontext --add --type container_runtime_exec_t /usr/bin/windlassd",
+        "semanage fcontext --add --type container_file_t /var/lib/windlass/lanes(/.*)?",
+        "semanage fcontext --add --equal /var/lib/containers /var/lib/windlass/.local/share/containers",
+        "restorecon -R /usr/bin/windlassd /var/lib/windlass",
+    ] {
+        assert!(labelled.lines().any(|line| line == call), "{call} in\n{labelled}");
+    }
+    let main = Path::new("/etc/windlass/windlass.toml");
+    fs::write(main, "# mine\n").unwrap();
+    a_job_outlives(&windlass, || drop(rpm(&["--upgrade"], "0.1.1")));
+    assert_eq!(fs::read_to_string(main).unwrap(), "# mine\n");
+    run(Command::new("rpm").args(["--erase", "--nodeps", "windlass-update", "windlass", "windlass-cli"]));
+    exists(&PROGRAMS, false);
+    exists(&["/var/lib/windlass/lanes"], true);
+}
