@@ -45,7 +45,7 @@ put() { # FROM TO: all files of a tree, in the same places
 }
 if [[ $update == yes ]]; then
   program "$built/windlass" "$root/usr/bin/windlass"
-  install -D -m 0644 -t "$root/usr/share/doc/windlass" config/update.toml
+  install -D -m 0644 -t "$root/usr/share/doc/windlass" config/update.toml docs/updates.md
   [[ -e $root/etc/windlass/update.toml ]] || install -D -m 0644 config/update.toml "$root/etc/windlass/update.toml"
   put systemd/update "$root/usr/lib/systemd"
   [[ -n $root ]] || systemctl daemon-reload
@@ -53,7 +53,8 @@ if [[ $update == yes ]]; then
 fi
 for name in windlassd windlass; do program "$built/$name" "$root/usr/bin/$name"; done
 for file in "$built"/libexec/*; do program "$file" "$root/usr/libexec/windlass/${file##*/}"; done
-install -D -m 0644 -t "$root/usr/share/doc/windlass" config/windlass.toml
+install -D -m 0644 -t "$root/usr/share/doc/windlass" config/windlass.toml README.md
+put docs "$root/usr/share/doc/windlass/docs"
 [[ -e $root/etc/windlass/windlass.toml ]] || install -D -m 0644 config/windlass.toml "$root/etc/windlass/windlass.toml"
 
 put systemd/system "$root/usr/lib/systemd/system"

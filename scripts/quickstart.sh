@@ -49,7 +49,7 @@ say "and this is what an administrator sees: windlass status"
 "$programs/windlass" status --socket "$socket"
 echo
 if [[ $result -eq 0 ]]; then
-  say "done. README.md says how to put windlassd behind gitlab-runner."
+  say "done. docs/first-job.md says how to put windlassd behind gitlab-runner."
 else
   cat "$work/windlassd.log" >&2
   say "the job ended with $result; windlassd's log is above"

@@ -35,7 +35,7 @@ fn with_registry(job: Job, registry: &Registry) -> Job {
         )
 }
 
-/// The job of the README, with a registry that has no TLS; `tag` is of this test.
+/// The job of docs/jobs.md, with a registry that has no TLS; `tag` is of this test.
 fn build_and_push(image: &str, registry: &Registry, tag: &str) -> Job {
     let push = format!("buildah push --tls-verify=false \"$CI_REGISTRY_IMAGE:{tag}\"");
     let lines = [

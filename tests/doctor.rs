@@ -16,7 +16,7 @@ use support::chain::{Chain, TOKEN};
 use support::storage::Storage;
 use support::{Host, Image};
 
-/// The block of README.md, for the executables of this host.
+/// The block of docs/first-job.md, for the executables of this host.
 fn runner_config(host: &Host) -> String {
     let shim = |name: &str| {
         let (path, socket) = (host.programs.shim(name).display().to_string(), host.socket().display().to_string());

@@ -125,7 +125,7 @@ fn judge(facts: &Facts<'_>) -> Vec<Finding> {
             "runner-config",
             format!("no [[runners]] of {} uses Windlass", facts.file),
             "no job of GitLab's comes to this host's daemon",
-            "add the block of README.md: executor = \"custom\" and the four windlass-* executables; then gitlab-runner restart",
+            "add the block of docs/first-job.md: executor = \"custom\" and the four windlass-* executables; then gitlab-runner restart",
         )];
     }
     let mut findings = vec![Finding::ok(

@@ -8,7 +8,7 @@ use super::*;
 
 const SOCKET: &str = "/run/windlass/windlass.sock";
 
-/// The block of the README.
+/// The block of docs/first-job.md.
 const GOOD: &str = "concurrent = 2\n[[runners]]\nname = 'podman'\nexecutor = 'custom'\n[runners.custom]\n\
     config_exec = '/l/windlass-config'\nconfig_exec_timeout = 1200\nprepare_exec = '/l/windlass-prepare'\nprepare_exec_timeout = 3600\n\
     run_exec = '/l/windlass-run'\ncleanup_exec = '/l/windlass-cleanup'\ncleanup_exec_timeout = 120\n\
@@ -30,7 +30,7 @@ fn judged(text: &str, settings: &str, programs: &[(&str, Program)]) -> Vec<Findi
 }
 
 #[test]
-fn the_block_of_the_readme_is_good() {
+fn the_documented_block_is_good() {
     let findings = judged(GOOD, "", &[]);
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
 }

@@ -82,7 +82,7 @@ async fn ask(settings: &Settings, url: &str) -> Result<StatusCode, String> {
 fn endpoint(url: &str, answer: Result<StatusCode, String>) -> Finding {
     let lost =
         "GitLab's calls are lost, and after some of them it switches the webhooks off; the chain goes by its timer";
-    let proxy = "pass this one path on to [webhook] listen (README.md has an example for nginx); then windlass doctor --only webhooks";
+    let proxy = "pass this one path on to [webhook] listen (docs/first-chain.md has an example for nginx); then windlass doctor --only webhooks";
     match answer {
         // The daemon takes POST alone.
         Ok(StatusCode::METHOD_NOT_ALLOWED) => Finding::ok("webhook-url", format!("{url} is reached from here")),

@@ -141,7 +141,7 @@ impl Buildah {
 }
 
 #[test]
-fn buildah_with_a_cache_builds_on_an_old_base_and_as_the_readme_says_on_the_new_one() {
+fn buildah_with_a_cache_builds_on_an_old_base_and_as_documented_on_the_new_one() {
     let Some(registry) = Registry::open() else { return };
     let buildah = Buildah(tempfile::tempdir().unwrap());
     let host = format!("127.0.0.1:{}", registry.port);

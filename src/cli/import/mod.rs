@@ -47,7 +47,7 @@ pub fn run(arguments: &ImportArgs) -> Result<u8> {
     }
     match config::parse(Path::new("what was translated"), &imported.toml) {
         Ok(_) => eprintln!(
-            "windlass: now give the [[runners]] entry executor = \"custom\" and a [runners.custom] as in Windlass's README"
+            "windlass: now give the [[runners]] entry executor = \"custom\" and a [runners.custom] as in docs/first-job.md"
         ),
         Err(errors) => eprintln!("{errors}\nwindlass: these values have to be changed first"),
     }
@@ -290,13 +290,13 @@ concurrent = 8
     }
 
     #[test]
-    fn the_readme_says_what_becomes_of_each_key() {
-        let readme = include_str!("../../../README.md");
-        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+    fn the_documentation_says_what_becomes_of_each_key() {
+        let page = include_str!("../../../docs/moving.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
         for (key, fate) in KEYS {
             let row =
                 rows.iter().find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{key}`"))));
-            let row = row.unwrap_or_else(|| panic!("README lacks a row for {key}"));
+            let row = row.unwrap_or_else(|| panic!("docs/moving.md lacks a row for {key}"));
             if let Fate::Absent(_) = fate {
                 assert!(row.contains("absent:"), "{row}");
             }
