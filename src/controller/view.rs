@@ -91,7 +91,23 @@ pub(super) fn rfc3339(time: Time) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }
 
+/// What is wrong with the chain as a whole.
+fn troubles(state: &State) -> Vec<String> {
+    let mut problems = state.last_sync.problems.clone();
+    problems.extend(state.trouble.iter().cloned());
+    if let Some(why) = &state.last_sync.rest_alone {
+        problems.push(format!("without GraphQL each look costs requests for each project: {why}"));
+    }
+    problems
+}
+
 impl Controller {
+    /// What is wrong with the chain as a whole.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        troubles(&self.state())
+    }
+
     /// The whole chain.
     #[must_use]
     pub fn status(&self) -> ChainStatus {
@@ -101,11 +117,7 @@ impl Controller {
         let mut projects: Vec<ProjectLine> =
             plan.decisions.iter().filter_map(|(id, decision)| self.line(&state, *id, decision)).collect();
         projects.sort_by(|one, other| one.path.cmp(&other.path));
-        let mut problems = state.last_sync.problems.clone();
-        problems.extend(state.trouble.iter().cloned());
-        if let Some(why) = &state.last_sync.rest_alone {
-            problems.push(format!("without GraphQL each look costs requests for each project: {why}"));
-        }
+        let problems = troubles(&state);
         ChainStatus {
             gitlab: self.gitlab.url().to_string(),
             held,

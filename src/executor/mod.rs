@@ -31,10 +31,12 @@ mod runner_program;
 mod service_logs;
 mod services;
 mod slots;
+mod space;
 mod stage;
 mod status;
 mod sweep;
 mod teardown;
+mod usage;
 mod used;
 mod watch;
 mod work_dir;
@@ -65,6 +67,7 @@ pub use places::Places;
 pub use record::{LeaseId, State};
 pub use stage::{StageCall, StageEnd};
 pub use status::Load;
+pub use usage::Load as Usage;
 
 /// Where jobs work, inside their containers; the Docker executor's names.
 pub const BUILDS_DIR: &str = "/builds";
@@ -158,6 +161,7 @@ pub struct Executor {
     placing: Mutex<()>,
     /// Whether containers can mount overlay here, once somebody wanted to know.
     overlay: tokio::sync::OnceCell<Result<(), String>>,
+    looks: usage::Looks,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     started_at: std::time::SystemTime,
@@ -208,6 +212,7 @@ impl Executor {
             loading: tokio::sync::Mutex::default(),
             placing: Mutex::default(),
             overlay: tokio::sync::OnceCell::new(),
+            looks: usage::Looks::default(),
             tasks,
             shutdown,
             started_at: std::time::SystemTime::now(),

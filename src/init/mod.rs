@@ -13,7 +13,7 @@ mod relay;
 mod service;
 mod shell;
 mod stage;
-mod usage;
+pub mod usage;
 mod users;
 
 use std::io;
