@@ -78,6 +78,9 @@ if [[ $purpose == test ]]; then
   need mkfs.ext4 e2fsprogs e2fsprogs
   need htpasswd apache2-utils httpd-tools
   need shellcheck shellcheck ShellCheck
+  # For the tests of the page, in a real browser.
+  need "$(command -v chromium || command -v chromium-browser || echo chromium)" chromium chromium
+  need chromedriver chromium-driver chromedriver
   # For the box in which the service is tried as systemd runs it (scripts/box.sh). It is root's.
   if [[ $EUID -eq 0 ]]; then
     need systemd-nspawn systemd-container systemd-container

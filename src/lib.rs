@@ -13,6 +13,7 @@ pub mod http;
 pub mod init;
 pub mod job;
 pub mod lanes;
+pub mod page;
 pub mod podman;
 pub mod protocol;
 pub mod service;

@@ -8,3 +8,4 @@ pub mod drain;
 pub mod import;
 pub mod status;
 pub mod try_job;
+mod watch;

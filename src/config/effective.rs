@@ -16,6 +16,7 @@ use super::words::{NamespaceMode, Word};
 
 mod chain;
 mod job;
+mod page;
 
 /// The settings as TOML. Keys without a value (`memory` without a limit, for example) are not in it.
 ///
@@ -46,6 +47,7 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         gitlab: chain::gitlab(&settings.gitlab),
         chain: chain::chain(&settings.chain),
         webhook: chain::webhook(&settings.webhook),
+        page: page::page(&settings.page),
         lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
         purge: purge(&settings.purge),
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PageKeys, PolicyKeys, PurgeKeys, WebhookKeys};
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -27,6 +27,7 @@ pub(super) struct Fragment {
     pub gitlab: GitlabKeys,
     pub chain: ChainKeys,
     pub webhook: WebhookKeys,
+    pub page: PageKeys,
     pub lanes: LaneKeys,
     pub purge: PurgeKeys,
     pub job: JobKeys,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PageKeys, PolicyKeys, PurgeKeys, WebhookKeys};
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
@@ -35,6 +35,8 @@ pub(super) struct Input {
     pub chain: ChainKeys,
     /// `[webhook]`
     pub webhook: WebhookKeys,
+    /// `[page]`
+    pub page: PageKeys,
     /// `[lanes]`
     pub lanes: LaneKeys,
     /// `[purge]`

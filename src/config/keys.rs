@@ -10,9 +10,9 @@ use super::hours::{Hours, Moment};
 use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope, Network, PullPolicy};
 use super::shares::{FreeBytes, FreeInodes};
 use super::texts::{
-    Address, Any, Argument, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
-    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, Pattern, ProjectPath, Reference, Runtime,
-    Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
+    Address, Any, Argument, BasePath, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
+    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, PageListen, Pattern, ProjectPath,
+    Reference, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -297,5 +297,15 @@ table! {
         verify_tls: bool,
         secret_file: Text<HostDirectory>,
         signing_secret_file: Text<HostDirectory>,
+    }
+}
+
+table! {
+    /// Keys of `[page]`.
+    PageKeys {
+        listen: Text<PageListen>,
+        token_file: Text<HostDirectory>,
+        base_path: Text<BasePath>,
+        hosts: List<HostName>,
     }
 }

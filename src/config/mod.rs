@@ -38,8 +38,9 @@ pub use host::warnings;
 pub use settings::{
     BuildDriver, BuildSettings, BuildStorage, ChainProject, ChainSettings, ConfiguredService, ExecMode, GitlabSettings,
     HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, Kickoff, LaneScope, LaneSettings, Network,
-    NetworkSettings, NotifySettings, PodmanSettings, PolicyRule, Profile, PullPolicy, PurgeSettings, QuietHours,
-    Resources, ServiceSettings, Settings, Share, SocketSettings, UserNamespace, WebhookSettings,
+    NetworkSettings, NotifySettings, PageListen, PageSettings, PodmanSettings, PolicyRule, Profile, PullPolicy,
+    PurgeSettings, QuietHours, Resources, ServiceSettings, Settings, Share, SocketSettings, UserNamespace,
+    WebhookSettings,
 };
 pub use sources::drop_ins;
 

@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
     ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys, NotifyKeys,
-    PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
+    PageKeys, PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
 };
 
 /// What a table may hold.
@@ -63,6 +63,7 @@ pub(super) const FILE: Shape = Shape::Keys {
         ("gitlab", Shape::Keys { keys: keys_of::<GitlabKeys>, tables: &[] }),
         ("chain", CHAIN),
         ("webhook", Shape::Keys { keys: keys_of::<WebhookKeys>, tables: &[] }),
+        ("page", Shape::Keys { keys: keys_of::<PageKeys>, tables: &[] }),
         ("lanes", Shape::Keys { keys: keys_of::<LaneKeys>, tables: &[] }),
         ("purge", Shape::Keys { keys: keys_of::<PurgeKeys>, tables: &[] }),
         ("job", JOB),
@@ -139,7 +140,7 @@ mod tests {
         let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
         let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
         let mut expected = vec!["", "socket", "podman", "gitlab"];
-        expected.extend(["chain", "chain.notify", "chain.project.0", "webhook", "lanes", "purge"]);
+        expected.extend(["chain", "chain.notify", "chain.project.0", "webhook", "page", "lanes", "purge"]);
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);
         expected.extend(own.iter().map(String::as_str));

@@ -9,6 +9,7 @@ use serde::Serialize;
 mod chain;
 mod job;
 mod lanes;
+mod page;
 
 pub use chain::{ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WebhookSettings};
 
@@ -16,6 +17,8 @@ pub use job::{
     BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings,
     Isolation, JobSettings, Network, NetworkSettings, PolicyRule, PullPolicy, Resources, ServiceSettings,
 };
+
+pub use page::{PageListen, PageSettings};
 
 pub use lanes::{LaneScope, LaneSettings, PurgeSettings, Share};
 
@@ -36,6 +39,8 @@ pub struct Settings {
     pub chain: ChainSettings,
     /// Where GitLab reports pipelines.
     pub webhook: WebhookSettings,
+    /// The page to look at.
+    pub page: PageSettings,
     /// What jobs keep for each other.
     pub lanes: LaneSettings,
     /// What of it goes when.

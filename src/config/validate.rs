@@ -17,6 +17,7 @@ mod chain;
 mod job;
 mod lanes;
 mod more;
+mod page;
 mod podman;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -51,6 +52,7 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         podman: podman::podman(check, &input.podman),
         chain: chain::chain(check, &input.chain, &gitlab),
         webhook: chain::webhook(&input.webhook),
+        page: page::page(check, &input.page, &run_dir),
         gitlab,
         lanes: lanes::lanes(check, &input.lanes, &profiles),
         purge: lanes::purge(check, &input.purge),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -11,8 +10,8 @@ use super::notify::{StatusLine, announce_chain};
 use crate::config::Settings;
 use crate::controller::Controller;
 use crate::gitlab::Client;
-use crate::http;
 use crate::http::intake::{self, Intake};
+use crate::http::{self, Listener};
 use crate::sys::files::make_directory;
 
 /// The chain, ready to run.
@@ -20,7 +19,7 @@ use crate::sys::files::make_directory;
 pub struct Chain {
     /// Its controller.
     pub controller: Arc<Controller>,
-    listener: Option<TcpListener>,
+    listener: Option<Listener>,
 }
 
 impl Chain {
@@ -34,7 +33,7 @@ impl Chain {
         let gitlab = Client::new(&settings.gitlab)?.map(Arc::new);
         let Some(controller) = Controller::build(settings, gitlab).await? else { return Ok(None) };
         let listener = match settings.webhook.listen {
-            Some(address) => Some(http::listen(address).await?),
+            Some(address) => Some(Listener::at(address, "[webhook] listen").await?),
             None => None,
         };
         Ok(Some(Self { controller, listener }))
@@ -46,7 +45,7 @@ impl Chain {
             let (intake, entries) = Intake::new();
             let endpoint = http::webhook::endpoint(self.controller.secrets().clone(), intake);
             tasks.spawn(intake::run(entries, Arc::clone(&self.controller), shutdown.clone()));
-            tasks.spawn(http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
+            tasks.spawn(http::serve(listener, endpoint, http::ALL_WITHIN, tasks.clone(), shutdown.clone()));
         }
         tasks.spawn(announce_chain(Arc::clone(&self.controller), line, shutdown.clone()));
         tasks.spawn(Arc::clone(&self.controller).sync_forever(shutdown.clone()));

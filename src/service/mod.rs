@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::executor::Executor;
+use crate::page::Page;
 use chain::Chain;
 use listener::Listener;
 use notify::{StatusLine, Watchdog, announce_slots};
@@ -36,6 +37,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 pub struct Service {
     executor: Arc<Executor>,
     chain: Option<Chain>,
+    page: Option<Page>,
     listener: Listener,
     signals: Signals,
     reload: Arc<Reload>,
@@ -63,6 +65,7 @@ impl Service {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
         let chain = Chain::build(&settings).await?;
+        let page = Page::build(&settings).await?;
         let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
         checks::files_program(&executor.podman().files_program())?;
         executor.adopt().await?;
@@ -78,7 +81,7 @@ impl Service {
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());
         let reload = Arc::new(Reload { file, executor: Arc::clone(&executor), gate, line: Arc::clone(&line) });
-        Ok(Self { executor, chain, listener, signals, reload, line, tasks, shutdown, _lock: lock })
+        Ok(Self { executor, chain, page, listener, signals, reload, line, tasks, shutdown, _lock: lock })
     }
 
     /// Serves until told to end (SIGTERM or SIGINT); SIGHUP has it read its configuration again. Running jobs go on without it.
@@ -99,6 +102,10 @@ impl Service {
         self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
         self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
         self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
+        if let Some(page) = self.page {
+            let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
+            page.spawn(Arc::clone(&self.executor), controller, &self.tasks, &self.shutdown);
+        }
         if let Some(chain) = self.chain {
             chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
         }

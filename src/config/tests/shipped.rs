@@ -76,6 +76,8 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     (found.chain.files, found.chain.kickoff, found.chain.notify.command) = Default::default();
     (found.chain.quiet_hours, found.chain.done_when) = Default::default();
     (found.webhook.url, found.webhook.secret_file, found.webhook.signing_secret_file) = Default::default();
+    assert_eq!(found.page.base_path, "/windlass");
+    (found.page.token_file, found.page.base_path, found.page.hosts) = Default::default();
     (found.purge.max_size, found.purge.project_max_size) = Default::default();
     let job = &mut found.profiles.get_mut("default").unwrap().job;
     (job.user, job.images.default_image, job.images.auth_file, job.ca_file) = Default::default();
@@ -151,6 +153,11 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[[chain.project]]\npath = 'a'\n[[chain.project]]\npath = 'A'", "chain.project[1].path", "more than one"),
         ("[webhook]\nlisten = '9252'", "webhook.listen", "127.0.0.1:9252"),
         ("[webhook]\nurl = 'chain.example.com'", "webhook.url", "https://"),
+        ("[page]\nlisten = '9253'", "page.listen", "unix:/run/windlass/page.sock"),
+        ("[page]\nlisten = '0.0.0.0:9253'", "page.listen", "token_file"),
+        ("[page]\nlisten = '192.0.2.1:9253'", "page.listen", "token_file"),
+        ("[page]\nbase_path = 'windlass/'", "page.base_path", "/windlass"),
+        ("[page]\nhosts = ['http://x']", "page.hosts", "http://x"),
         ("[purge]\nmin_free = '110%'", "purge.min_free", "\"100%\""),
         ("[purge]\nmin_free = '10'", "purge.min_free", "\"10%\""),
         ("[purge]\nmin_free_inodes = '10 GiB'", "purge.min_free_inodes", "\"5%\""),

@@ -1,0 +1,156 @@
+//! What there is to show at a moment: asked of the daemon's parts at most once a second, by whoever looks first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::view::now::{Now, now};
+use super::view::timeline::last_rebuild;
+use super::view::{Chain, ProjectPast, disk};
+use crate::controller::Controller;
+use crate::executor::{Executor, Usage};
+use crate::protocol::chain::{ChainReply, ChainRequest, ChainStatus};
+
+/// How old it may be.
+const FRESH: Duration = Duration::from_secs(1);
+/// How often cgroups are read.
+const USAGE: Duration = Duration::from_secs(2);
+/// How often lanes and images are listed, which podman is asked for.
+const DISK: Duration = Duration::from_secs(15);
+/// Events and starts among which the last rebuild is looked for.
+const REBUILD_OF: u32 = 2_000;
+/// Events and starts of a project that are shown.
+const PAST: u32 = 12;
+
+/// A moment. What has not changed since the one before has the same version.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// What goes on.
+    pub now: Arc<Now>,
+    /// The version of that.
+    pub now_version: u64,
+    /// The chain; none where there is none.
+    pub chain: Option<Arc<Chain>>,
+    /// The version of that.
+    pub chain_version: u64,
+}
+
+/// A value, and when it was asked for.
+type Kept<T> = Mutex<Option<(Instant, T)>>;
+
+/// Where it comes from.
+#[derive(Debug)]
+pub struct Sources {
+    executor: Arc<Executor>,
+    controller: Option<Arc<Controller>>,
+    moment: Kept<Moment>,
+    usage: Kept<BTreeMap<String, Usage>>,
+    disk: Kept<Arc<disk::Disk>>,
+}
+
+impl Sources {
+    /// These parts of the daemon.
+    #[must_use]
+    pub fn new(executor: Arc<Executor>, controller: Option<Arc<Controller>>) -> Self {
+        Self { executor, controller, moment: Mutex::default(), usage: Mutex::default(), disk: Mutex::default() }
+    }
+
+    /// What there is now.
+    pub async fn moment(&self) -> Moment {
+        let mut kept = self.moment.lock().await;
+        if let Some((at, moment)) = kept.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return moment.clone();
+        }
+        let before = kept.as_ref().map(|(_, moment)| moment);
+        let now = self.now().await;
+        let chain = self.chain(before.and_then(|before| before.chain.as_ref())).await;
+        let moment = match before {
+            None => Moment { now: Arc::new(now), now_version: 1, chain, chain_version: 1 },
+            Some(before) => {
+                let (other_now, other_chain) = (*before.now != now, before.chain != chain);
+                Moment {
+                    now: if other_now { Arc::new(now) } else { Arc::clone(&before.now) },
+                    now_version: before.now_version + u64::from(other_now),
+                    chain: if other_chain { chain } else { before.chain.clone() },
+                    chain_version: before.chain_version + u64::from(other_chain),
+                }
+            }
+        };
+        *kept = Some((Instant::now(), moment.clone()));
+        moment
+    }
+
+    async fn now(&self) -> Now {
+        let usage = {
+            let mut kept = self.usage.lock().await;
+            match kept.as_ref() {
+                Some((at, usage)) if at.elapsed() < USAGE => usage.clone(),
+                _ => {
+                    let usage = self.executor.usage().await;
+                    *kept = Some((Instant::now(), usage.clone()));
+                    usage
+                }
+            }
+        };
+        let settings = self.executor.settings();
+        let mut now = now(&self.executor.status(), &usage, settings.gitlab.url.as_deref());
+        let of_chain = self.controller.as_ref().map(|controller| controller.troubles()).unwrap_or_default();
+        now.warnings.extend(of_chain.into_iter().map(|problem| format!("the chain: {problem}")));
+        now
+    }
+
+    /// The chain; its last rebuild is looked for when its state is another than before.
+    async fn chain(&self, before: Option<&Arc<Chain>>) -> Option<Arc<Chain>> {
+        let controller = self.controller.as_ref()?;
+        let status = controller.status();
+        if let Some(before) = before.filter(|before| before.status == status) {
+            return Some(Arc::clone(before));
+        }
+        let past = past(controller, None, REBUILD_OF).await;
+        let rebuild = last_rebuild(&status, &past.events, &past.starts);
+        Some(Arc::new(Chain { status, rebuild }))
+    }
+
+    /// The last events and starts of a project.
+    pub async fn project(&self, id: i64) -> ProjectPast {
+        match &self.controller {
+            Some(controller) => past(controller, Some(id.to_string()), PAST).await,
+            None => ProjectPast::default(),
+        }
+    }
+
+    /// What the disks are used for.
+    pub async fn disk(&self) -> Arc<disk::Disk> {
+        let mut kept = self.disk.lock().await;
+        if let Some((at, disk)) = kept.as_ref()
+            && at.elapsed() < DISK
+        {
+            return Arc::clone(disk);
+        }
+        let (lanes, images) = (self.executor.cache_list().await, self.executor.images_list().await);
+        let disk = Arc::new(disk::disk(self.executor.file_systems(), lanes, images));
+        *kept = Some((Instant::now(), Arc::clone(&disk)));
+        disk
+    }
+}
+
+async fn past(controller: &Controller, project: Option<String>, count: u32) -> ProjectPast {
+    match controller.answer(ChainRequest::Events { project, count }).await {
+        Ok(ChainReply::Events { events, starts }) => ProjectPast { events, starts },
+        Ok(_) => ProjectPast::default(),
+        Err(error) => {
+            tracing::debug!("what was of the chain: {error:#}");
+            ProjectPast::default()
+        }
+    }
+}
+
+/// A project of a chain.
+#[must_use]
+pub fn project_of(status: &ChainStatus, id: i64) -> Option<&crate::protocol::chain::ProjectLine> {
+    status.projects.iter().find(|project| project.id == id)
+}
