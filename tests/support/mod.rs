@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod attempt;
+pub mod browser;
 pub mod call;
 pub mod chain;
 pub mod client;
@@ -21,6 +22,7 @@ pub mod job;
 pub mod lanes;
 pub mod leftovers;
 pub mod notices;
+pub mod page;
 pub mod player;
 pub mod processes;
 pub mod programs;
