@@ -5,8 +5,8 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
-    ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys, NotifyKeys,
-    PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
+    ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, HistoryKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys,
+    MetricsKeys, NotifyKeys, PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
 };
 
 /// What a table may hold.
@@ -65,6 +65,8 @@ pub(super) const FILE: Shape = Shape::Keys {
         ("webhook", Shape::Keys { keys: keys_of::<WebhookKeys>, tables: &[] }),
         ("lanes", Shape::Keys { keys: keys_of::<LaneKeys>, tables: &[] }),
         ("purge", Shape::Keys { keys: keys_of::<PurgeKeys>, tables: &[] }),
+        ("history", Shape::Keys { keys: keys_of::<HistoryKeys>, tables: &[] }),
+        ("metrics", Shape::Keys { keys: keys_of::<MetricsKeys>, tables: &[] }),
         ("job", JOB),
         ("policy", Shape::List(&POLICY)),
         ("profile", Shape::Named(&PROFILE)),
@@ -139,7 +141,16 @@ mod tests {
         let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
         let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
         let mut expected = vec!["", "socket", "podman", "gitlab"];
-        expected.extend(["chain", "chain.notify", "chain.project.0", "webhook", "lanes", "purge"]);
+        expected.extend([
+            "chain",
+            "chain.notify",
+            "chain.project.0",
+            "webhook",
+            "lanes",
+            "purge",
+            "history",
+            "metrics",
+        ]);
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);
         expected.extend(own.iter().map(String::as_str));

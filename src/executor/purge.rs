@@ -112,6 +112,7 @@ impl Executor {
             let gone = request.dry_run || self.remove(thing).await;
             if gone {
                 if !request.dry_run {
+                    self.note_purge(&row, item.lane, rule);
                     tracing::info!(
                         what = row.name,
                         project = row.project_path,
@@ -178,7 +179,7 @@ impl Executor {
     }
 
     /// The directories whose file systems are watched: of lanes, and of images where that is another.
-    fn watched(&self) -> Vec<PathBuf> {
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
         let device = |path: &Path| std::fs::metadata(path).ok().map(|about| about.dev());
         let lanes = self.settings().state_dir.clone();
         let images = self.podman.storage_root().filter(|images| device(images) != device(&lanes));
@@ -387,7 +388,7 @@ fn ago(age: u64) -> String {
 }
 
 /// The file system of a directory.
-fn disk(path: &Path) -> Option<Disk> {
+pub(super) fn disk(path: &Path) -> Option<Disk> {
     let about = nix::sys::statvfs::statvfs(path).ok()?;
     let unit = about.fragment_size();
     Some(Disk {

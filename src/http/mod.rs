@@ -1,5 +1,6 @@
 //! What is served over HTTP. Slow clients are cut off, and the end waits for none of them.
 
+pub mod admin;
 pub mod intake;
 mod signature;
 pub mod webhook;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,9 +30,32 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// Pause after accept(2) failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What clients come in by.
+pub trait Accept: Send {
+    /// A client's connection.
+    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The next client. Cancelling this loses none.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Connection = TcpStream;
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Connection = UnixStream;
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Serves a filter until the shutdown.
-pub async fn serve<F, R>(listener: TcpListener, filter: F, tasks: TaskTracker, shutdown: CancellationToken)
+pub async fn serve<A, F, R>(listener: A, filter: F, tasks: TaskTracker, shutdown: CancellationToken)
 where
+    A: Accept,
     F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
     R: Reply + Send + 'static,
 {
@@ -39,14 +64,14 @@ where
         let next = async {
             // The semaphore is never closed.
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            (place, listener.next().await)
         };
         let (place, accepted) = tokio::select! {
             () = shutdown.cancelled() => return,
             next = next => next,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!("accept an HTTP client: {error}");
                 tokio::time::sleep(PAUSE).await;
@@ -76,13 +101,13 @@ where
     }
 }
 
-/// Listens at an address.
+/// Listens at an address, which the configuration has under `key`.
 ///
 /// # Errors
 /// What the operating system says, and to which address.
-pub async fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+pub async fn listen(address: std::net::SocketAddr, key: &str) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let message = format!("listen at {address} ([webhook] listen): {error}");
+        let message = format!("listen at {address} ({key}): {error}");
         io::Error::new(error.kind(), message)
     })
 }
