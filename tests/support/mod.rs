@@ -21,6 +21,7 @@ pub mod job;
 pub mod lanes;
 pub mod leftovers;
 pub mod notices;
+pub mod openmetrics;
 pub mod player;
 pub mod processes;
 pub mod programs;
