@@ -6,6 +6,7 @@ pub mod chain;
 pub mod check;
 pub mod drain;
 pub mod import;
+pub mod jobs;
 pub mod status;
 pub mod try_job;
 mod watch;

@@ -17,6 +17,7 @@ use super::words::{NamespaceMode, Word};
 mod chain;
 mod job;
 mod page;
+mod records;
 
 /// The settings as TOML. Keys without a value (`memory` without a limit, for example) are not in it.
 ///
@@ -50,6 +51,8 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         page: page::page(&settings.page),
         lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
         purge: purge(&settings.purge),
+        history: records::history(&settings.history),
+        metrics: records::metrics(&settings.metrics),
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),
         policy: job::policy(settings),
         profile: profile.collect(),

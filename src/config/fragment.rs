@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PageKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{
+    ChainKeys, GitlabKeys, HistoryKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys, PurgeKeys, WebhookKeys,
+};
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -30,6 +32,8 @@ pub(super) struct Fragment {
     pub page: PageKeys,
     pub lanes: LaneKeys,
     pub purge: PurgeKeys,
+    pub history: HistoryKeys,
+    pub metrics: MetricsKeys,
     pub job: JobKeys,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<PolicyKeys>,

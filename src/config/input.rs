@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::keys::{ChainKeys, GitlabKeys, JobKeys, LaneKeys, PageKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{
+    ChainKeys, GitlabKeys, HistoryKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys, PurgeKeys, WebhookKeys,
+};
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
@@ -41,6 +43,10 @@ pub(super) struct Input {
     pub lanes: LaneKeys,
     /// `[purge]`
     pub purge: PurgeKeys,
+    /// `[history]`
+    pub history: HistoryKeys,
+    /// `[metrics]`
+    pub metrics: MetricsKeys,
     /// The top level's slots and job; the profile `default`.
     pub default: ProfileInput,
     /// `[[policy]]`

@@ -11,8 +11,9 @@ use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope
 use super::shares::{FreeBytes, FreeInodes};
 use super::texts::{
     Address, Any, Argument, BasePath, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
-    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, PageListen, Pattern, ProjectPath,
-    Reference, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
+    GroupName, HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, PageListen, Pattern,
+    ProjectPath, Reference, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume,
+    WebAddress,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -287,6 +288,26 @@ pub(super) struct ChainProjectKeys {
     pub reference: Option<Text<Reference>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_when: Option<Text<JobName>>,
+}
+
+/// Jobs on record.
+pub(super) type Rows = Bounded<1, 10_000_000>;
+
+table! {
+    /// Keys of `[history]`.
+    HistoryKeys {
+        keep: TimeSpan,
+        max_jobs: Rows,
+    }
+}
+
+table! {
+    /// Keys of `[metrics]`.
+    MetricsKeys {
+        listen: Text<Listen>,
+        allow_remote: bool,
+        group: Text<GroupName>,
+    }
 }
 
 table! {

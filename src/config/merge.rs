@@ -35,6 +35,8 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         page: fragment.page,
         lanes: fragment.lanes,
         purge: fragment.purge,
+        history: fragment.history,
+        metrics: fragment.metrics,
         policy: fragment.policy,
         profiles: fragment.profile.into_iter().map(|(name, given)| profile(name, given, &default)).collect(),
         default,

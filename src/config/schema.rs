@@ -5,8 +5,8 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
-    ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys, NotifyKeys,
-    PageKeys, PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
+    ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, HistoryKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys,
+    MetricsKeys, NotifyKeys, PageKeys, PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
 };
 
 /// What a table may hold.
@@ -66,6 +66,8 @@ pub(super) const FILE: Shape = Shape::Keys {
         ("page", Shape::Keys { keys: keys_of::<PageKeys>, tables: &[] }),
         ("lanes", Shape::Keys { keys: keys_of::<LaneKeys>, tables: &[] }),
         ("purge", Shape::Keys { keys: keys_of::<PurgeKeys>, tables: &[] }),
+        ("history", Shape::Keys { keys: keys_of::<HistoryKeys>, tables: &[] }),
+        ("metrics", Shape::Keys { keys: keys_of::<MetricsKeys>, tables: &[] }),
         ("job", JOB),
         ("policy", Shape::List(&POLICY)),
         ("profile", Shape::Named(&PROFILE)),
@@ -140,7 +142,17 @@ mod tests {
         let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
         let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
         let mut expected = vec!["", "socket", "podman", "gitlab"];
-        expected.extend(["chain", "chain.notify", "chain.project.0", "webhook", "page", "lanes", "purge"]);
+        expected.extend([
+            "chain",
+            "chain.notify",
+            "chain.project.0",
+            "webhook",
+            "page",
+            "lanes",
+            "purge",
+            "history",
+            "metrics",
+        ]);
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);
         expected.extend(own.iter().map(String::as_str));

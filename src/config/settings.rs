@@ -10,6 +10,7 @@ mod chain;
 mod job;
 mod lanes;
 mod page;
+mod records;
 
 pub use chain::{ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WebhookSettings};
 
@@ -21,6 +22,8 @@ pub use job::{
 pub use page::{PageListen, PageSettings};
 
 pub use lanes::{LaneScope, LaneSettings, PurgeSettings, Share};
+
+pub use records::{HistorySettings, MetricsSettings};
 
 /// Everything the daemon was told, checked and complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +48,10 @@ pub struct Settings {
     pub lanes: LaneSettings,
     /// What of it goes when.
     pub purge: PurgeSettings,
+    /// How long is remembered what has been.
+    pub history: HistorySettings,
+    /// Where figures and health are to be had.
+    pub metrics: MetricsSettings,
     /// By name; `default` is always there and comes from the top level.
     pub profiles: BTreeMap<String, Profile>,
 }

@@ -118,6 +118,9 @@ forms! {
     /// A group.
     Group: |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && !text.starts_with('-'),
         "is no group; write its number, or its name in the image";
+    /// A group of this host.
+    GroupName: |text| !text.is_empty() && !text.starts_with('-') && !text.contains(|c: char| c.is_whitespace() || c.is_control()),
+        "is no group; write the name of one of this host";
     /// Where something is on the web.
     WebAddress: |text| is_web_address(text), "is no address on the web; one looks like \"https://gitlab.example.com\", without a user and a query";
     /// A project's or group's path.

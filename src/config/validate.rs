@@ -19,6 +19,7 @@ mod lanes;
 mod more;
 mod page;
 mod podman;
+mod records;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -56,6 +57,8 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         gitlab,
         lanes: lanes::lanes(check, &input.lanes, &profiles),
         purge: lanes::purge(check, &input.purge),
+        history: records::history(check, &input.history),
+        metrics: records::metrics(check, &input.metrics),
         run_dir,
         state_dir,
         profiles,

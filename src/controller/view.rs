@@ -1,5 +1,6 @@
 //! What people are told of the chain.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::Controller;
@@ -188,6 +189,22 @@ impl Controller {
             )
         });
         starts.chain(others.map(|(id, decision)| row(id, decision, kind(&decision.state)))).collect()
+    }
+
+    /// How many projects are in each state.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<&'static str, i64> {
+        let mut counts = BTreeMap::new();
+        for decision in self.decide().decisions.values() {
+            *counts.entry(kind(&decision.state)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Whether GitLab answered when it was asked last; none: it was not asked yet.
+    #[must_use]
+    pub fn gitlab_answers(&self) -> Option<bool> {
+        self.gitlab.answers()
     }
 
     /// The chain in a few words, for a service manager's status line; none where all is fresh.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::Context;
 
+use super::past::Moment;
 use super::places::Place;
 use super::record::{LeaseId, Record, unix_time};
+use super::recording::Unleased;
 use super::slots::Slot;
 use super::{BUILDS_DIR, CACHE_DIR, Executor, Failure, JobLog, Lease};
 use crate::config::Profile;
@@ -71,8 +73,17 @@ impl Executor {
         })?;
         self.end_leases_of(&job, runner, "gitlab-runner tries the job again");
         let id = LeaseId::random()?;
-        let slot = self.take_slot(&id, name, profile, &job, log).await?;
+        let unleased = Unleased::new(self, &job, name);
+        let came = unleased.came;
+        let slot = match self.take_slot(&id, name, profile, &job, log).await {
+            Ok(slot) => slot,
+            Err(failure) => {
+                unleased.failed(&failure);
+                return Err(failure);
+            }
+        };
         let mut record = Record::new(id, job, name, &profile.job, slot.index, runner);
+        (record.past.came, record.past.waited_ms) = (Some(came), Moment::now().since(came));
         record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
         let lease = Arc::new(Lease::new(record, &self.leases_dir(), slot));
         std::fs::DirBuilder::new()
@@ -81,6 +92,7 @@ impl Executor {
             .with_context(|| format!("make the directory {}", lease.directory.display()))?;
         lease.update(|_| ())?;
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
+        unleased.leased();
         self.watch(&lease);
         let record = lease.record();
         let (job, slot) = (&record.job, record.slot);

@@ -20,12 +20,16 @@ mod lane;
 mod lane_use;
 mod lease;
 mod leasing;
+mod observe;
+mod outcome;
+mod past;
 mod places;
 mod plan;
 mod prepare;
 mod purge;
 mod readiness;
 mod record;
+mod recording;
 mod reload;
 mod runner_program;
 mod service_logs;
@@ -65,6 +69,7 @@ pub use inputs::Inputs;
 pub use lease::Lease;
 pub use places::Places;
 pub use record::{LeaseId, State};
+pub use recording::Observers;
 pub use stage::{StageCall, StageEnd};
 pub use status::Load;
 pub use usage::Load as Usage;
@@ -164,6 +169,7 @@ pub struct Executor {
     looks: usage::Looks,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    observers: Observers,
     started_at: std::time::SystemTime,
 }
 
@@ -172,7 +178,12 @@ impl Executor {
     ///
     /// # Errors
     /// When its directories can't be made or read, or podman does not answer.
-    pub async fn build(settings: Settings, tasks: TaskTracker, shutdown: CancellationToken) -> Result<Arc<Self>> {
+    pub async fn build(
+        settings: Settings,
+        observers: Observers,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>> {
         make_directory(&settings.run_dir.join("leases"), 0o700)?;
         // The roots of containers have to get past it, and nobody else can list it.
         make_directory(&settings.state_dir, 0o711)?;
@@ -182,13 +193,13 @@ impl Executor {
         let changed = Arc::new(Notify::new());
         let slots = slots::Slots::new(&changed);
         slots.resize(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots)));
-        let podman = Podman::new(&settings.podman);
+        let podman = Podman::new(&settings.podman).measured(&observers.metrics);
         let asked = async {
             anyhow::Ok((podman.version().await?, Limits::of_this_host().with_storage(podman.storage().await?)))
         };
         let (podman_version, limits) = asked.await.context("podman has to answer before jobs can come")?;
         Ok(Arc::new(Self {
-            gitlab: gitlab::Client::new(&settings.gitlab)?,
+            gitlab: gitlab::Client::new(&settings.gitlab)?.map(|client| client.measured(&observers.metrics)),
             podman: Arc::new(podman),
             podman_version,
             pulls: Pulls::default(),
@@ -215,6 +226,7 @@ impl Executor {
             looks: usage::Looks::default(),
             tasks,
             shutdown,
+            observers,
             started_at: std::time::SystemTime::now(),
             settings: RwLock::new(Arc::new(settings)),
         }))

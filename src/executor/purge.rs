@@ -112,6 +112,7 @@ impl Executor {
             let gone = request.dry_run || self.remove(thing).await;
             if gone {
                 if !request.dry_run {
+                    self.note_purge(&row, item.lane, rule);
                     tracing::info!(
                         what = row.name,
                         project = row.project_path,

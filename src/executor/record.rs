@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::builds::Place;
 use super::lane_use::LaneUse;
+use super::past::{Moment, Past};
 use super::used::Used;
 use crate::config::JobSettings;
 use crate::job::Job;
@@ -139,6 +140,9 @@ pub struct RunningStage {
     pub name: String,
     /// Seconds since 1970.
     pub since: u64,
+    /// The same moment more precisely; none in the record of an older daemon.
+    #[serde(default)]
+    pub began: Option<Moment>,
 }
 
 /// A lease's record.
@@ -208,6 +212,9 @@ pub struct Record {
     /// What its container has used so far.
     #[serde(default)]
     pub used: Used,
+    /// What the history will have of it.
+    #[serde(default)]
+    pub past: Past,
 }
 
 impl Record {
@@ -241,6 +248,7 @@ impl Record {
             debug_services: false,
             stage: None,
             used: Used::default(),
+            past: Past::default(),
             job,
         }
     }
@@ -328,9 +336,13 @@ pub fn unix_time() -> u64 {
 /// Seconds since boot, time asleep included.
 #[must_use]
 pub fn boot_time() -> u64 {
-    use nix::time::{ClockId, clock_gettime};
-    // It can't fail for this clock.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
+    boot_millis() / 1000
+}
+
+/// Milliseconds since boot, time asleep included.
+#[must_use]
+pub fn boot_millis() -> u64 {
+    crate::sys::process::boot_millis()
 }
 
 #[cfg(test)]

@@ -1,30 +1,31 @@
 //! What is served over HTTP. Slow clients are cut off, and the end waits for none of them.
 
+pub mod admin;
 pub mod intake;
-mod listener;
 mod signature;
 pub mod webhook;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::{Filter, Rejection, Reply};
 
-pub use listener::{Listener, Stream};
-
 /// Clients at once; more wait in the socket's queue.
 const CLIENTS: usize = 256;
 /// How long a client may take for the head of a request, and be silent between two.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take for everything, where nothing else is said.
-pub const ALL_WITHIN: Duration = Duration::from_secs(60);
+const ALL_WITHIN: Duration = Duration::from_secs(60);
 /// How long a client may take nothing of what it is sent.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// How long requests that are being answered get at a shutdown.
@@ -32,14 +33,47 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// Pause after accept(2) failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves a filter until the shutdown. `all_within`: how long one connection may last.
-pub async fn serve<F, R>(
-    listener: Listener,
+/// What clients come in by.
+pub trait Accept: Send {
+    /// A client's connection.
+    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The next client. Cancelling this loses none.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Connection = TcpStream;
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Connection = UnixStream;
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves a filter until the shutdown.
+pub async fn serve<A, F, R>(listener: A, filter: F, tasks: TaskTracker, shutdown: CancellationToken)
+where
+    A: Accept,
+    F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
+    R: Reply + Send + 'static,
+{
+    serve_within(listener, filter, ALL_WITHIN, tasks, shutdown).await;
+}
+
+/// The same where a connection may last longer, or not as long.
+pub async fn serve_within<A, F, R>(
+    listener: A,
     filter: F,
     all_within: Duration,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) where
+    A: Accept,
     F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
     R: Reply + Send + 'static,
 {
@@ -48,7 +82,7 @@ pub async fn serve<F, R>(
         let next = async {
             // The semaphore is never closed.
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            (place, listener.next().await)
         };
         let (place, accepted) = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -85,4 +119,15 @@ pub async fn serve<F, R>(
             }
         });
     }
+}
+
+/// Listens at an address, which the configuration has under `key`.
+///
+/// # Errors
+/// What the operating system says, and to which address.
+pub async fn listen(address: std::net::SocketAddr, key: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("listen at {address} ({key}): {error}");
+        io::Error::new(error.kind(), message)
+    })
 }

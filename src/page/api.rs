@@ -8,6 +8,8 @@ use warp::reply::Response;
 
 use super::graph::Graph;
 use super::moment::{Sources, project_of};
+use super::view::disk::Disk;
+use super::view::past::DiskPast;
 use crate::protocol::chain::{EventLine, ProjectLine, StartLine};
 
 /// The description.
@@ -17,6 +19,14 @@ const DESCRIPTION: &str = include_str!("openapi.json");
 #[derive(Serialize)]
 struct Problem<'a> {
     error: &'a str,
+}
+
+/// The disks, and what was of them.
+#[derive(Serialize)]
+struct DiskAnswer<'a> {
+    #[serde(flatten)]
+    disk: &'a Disk,
+    past: &'a DiskPast,
 }
 
 /// A project with what is around it.
@@ -33,7 +43,11 @@ pub async fn answer(sources: &Sources, path: &str) -> Response {
     match path {
         "openapi.json" => with_type(DESCRIPTION.into_response()),
         "now" => json(&*sources.moment().await.now),
-        "disk" => json(&*sources.disk().await),
+        "disk" => {
+            let (disk, past) = sources.disk().await;
+            json(&DiskAnswer { disk: &disk, past: &past })
+        }
+        "jobs" => json(&*sources.jobs().await),
         "chain" => match sources.moment().await.chain {
             Some(chain) => json(&*chain),
             None => error(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::view::now::{Now, now};
+use super::view::past::{DAY, DAYS, DiskPast, Jobs, disk_past};
 use super::view::timeline::last_rebuild;
 use super::view::{Chain, ProjectPast, disk};
 use crate::controller::Controller;
@@ -19,6 +20,10 @@ const FRESH: Duration = Duration::from_secs(1);
 const USAGE: Duration = Duration::from_secs(2);
 /// How often lanes and images are listed, which podman is asked for.
 const DISK: Duration = Duration::from_secs(15);
+/// Points of a plot over time.
+const POINTS: usize = 240;
+/// Purges that are shown.
+const PURGES: u32 = 50;
 /// Events and starts among which the last rebuild is looked for.
 const REBUILD_OF: u32 = 2_000;
 /// Events and starts of a project that are shown.
@@ -47,14 +52,22 @@ pub struct Sources {
     controller: Option<Arc<Controller>>,
     moment: Kept<Moment>,
     usage: Kept<BTreeMap<String, Usage>>,
-    disk: Kept<Arc<disk::Disk>>,
+    disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
+    jobs: Kept<Arc<Jobs>>,
 }
 
 impl Sources {
     /// These parts of the daemon.
     #[must_use]
     pub fn new(executor: Arc<Executor>, controller: Option<Arc<Controller>>) -> Self {
-        Self { executor, controller, moment: Mutex::default(), usage: Mutex::default(), disk: Mutex::default() }
+        Self {
+            executor,
+            controller,
+            moment: Mutex::default(),
+            usage: Mutex::default(),
+            disk: Mutex::default(),
+            jobs: Mutex::default(),
+        }
     }
 
     /// What there is now.
@@ -123,19 +136,60 @@ impl Sources {
         }
     }
 
-    /// What the disks are used for.
-    pub async fn disk(&self) -> Arc<disk::Disk> {
+    /// What the disks are used for, and what was.
+    pub async fn disk(&self) -> (Arc<disk::Disk>, Arc<DiskPast>) {
         let mut kept = self.disk.lock().await;
         if let Some((at, disk)) = kept.as_ref()
             && at.elapsed() < DISK
         {
-            return Arc::clone(disk);
+            return disk.clone();
         }
         let (lanes, images) = (self.executor.cache_list().await, self.executor.images_list().await);
         let disk = Arc::new(disk::disk(self.executor.file_systems(), lanes, images));
-        *kept = Some((Instant::now(), Arc::clone(&disk)));
-        disk
+        let both = (Arc::clone(&disk), Arc::new(self.disk_past(&disk).await));
+        *kept = Some((Instant::now(), both.clone()));
+        both
     }
+
+    async fn disk_past(&self, disk: &disk::Disk) -> DiskPast {
+        let (history, since) = (self.executor.history(), since());
+        let rows = known(history.disks(since).await);
+        let purges = known(history.purges(since, PURGES).await);
+        let kept_free = |path: &str| Some(disk.file_systems.iter().find(|of| of.path == path)?.kept_free_bytes);
+        disk_past(&rows, purges, kept_free, POINTS)
+    }
+
+    /// The jobs of the past days.
+    pub async fn jobs(&self) -> Arc<Jobs> {
+        let mut kept = self.jobs.lock().await;
+        if let Some((at, jobs)) = kept.as_ref()
+            && at.elapsed() < DISK
+        {
+            return Arc::clone(jobs);
+        }
+        let (history, since) = (self.executor.history(), since());
+        let jobs = Arc::new(Jobs {
+            outcomes: known(history.outcomes_by_day(since).await),
+            stages: known(history.stages_by_day(since).await),
+            pulls: known(history.pulls_by_day(since).await),
+        });
+        *kept = Some((Instant::now(), Arc::clone(&jobs)));
+        jobs
+    }
+}
+
+/// From when on the past is shown, in milliseconds since 1970.
+fn since() -> i64 {
+    let now = super::render::unix_time() * 1000;
+    now / DAY * DAY - (DAYS - 1) * DAY
+}
+
+/// What is on record; a damaged record costs only itself.
+fn known<T: Default>(read: anyhow::Result<T>) -> T {
+    read.unwrap_or_else(|error| {
+        tracing::debug!("what was: {error:#}");
+        T::default()
+    })
 }
 
 async fn past(controller: &Controller, project: Option<String>, count: u32) -> ProjectPast {

@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::graph::Graph;
 use super::html::chain::{DRAWN_MAX, Show};
 use super::html::project::AROUND_MAX;
-use super::html::{Clock, Part, chain, disk, now, project};
+use super::html::{Clock, Part, chain, disk, jobs, now, project};
 use super::layout::Layout;
 use super::moment::{Moment, Sources, project_of};
 use super::svg;
+use super::view::past::DAY;
 
 /// Pages that are kept as they were rendered last.
 const KEPT_MAX: usize = 64;
@@ -29,13 +30,15 @@ pub enum Topic {
     Project(i64),
     /// The disks.
     Disk,
+    /// The jobs of the past days.
+    Jobs,
 }
 
 impl Topic {
     /// Whether somebody says when it has changed.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        !matches!(self, Self::Disk)
+        !matches!(self, Self::Disk | Self::Jobs)
     }
 }
 
@@ -65,10 +68,7 @@ impl Rendering {
         let version = match topic {
             Topic::Now => moment.now_version,
             Topic::Chain(_) | Topic::Project(_) => moment.chain_version,
-            Topic::Disk => {
-                let disk = self.sources.disk().await;
-                return Some(Arc::new(disk::parts(&disk, Clock::Bare)));
-            }
+            Topic::Disk | Topic::Jobs => return self.parts(&moment, topic, Clock::Bare).await.map(Arc::new),
         };
         let mut kept = self.kept.lock().await;
         if let Some((of, parts)) = kept.get(topic)
@@ -93,7 +93,14 @@ impl Rendering {
     async fn parts(&self, moment: &Moment, topic: &Topic, clock: Clock) -> Option<Vec<Part>> {
         match topic {
             Topic::Now => Some(now::parts(&moment.now, clock)),
-            Topic::Disk => Some(disk::parts(&*self.sources.disk().await, clock)),
+            Topic::Disk => {
+                let (disk, past) = self.sources.disk().await;
+                Some(disk::parts(&disk, &past, clock))
+            }
+            Topic::Jobs => {
+                let today = unix_time() * 1000 / DAY * DAY;
+                Some(jobs::parts(&*self.sources.jobs().await, today))
+            }
             Topic::Chain(show) => {
                 let (whole, show) = (Arc::clone(moment.chain.as_ref()?), show.clone());
                 let (layouts, base) = (Arc::clone(&self.layouts), self.base.clone());

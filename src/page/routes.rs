@@ -2,8 +2,8 @@
 //!
 //! | path | what |
 //! | --- | --- |
-//! | `/`, `/chain`, `/chain/ID`, `/disk` | the pages; `/chain` takes `show` (`all`, `not-fresh`) and `q` |
-//! | `/live/now`, `/live/chain`, `/live/chain/ID`, `/live/disk` | their changes, as server-sent events |
+//! | `/`, `/chain`, `/chain/ID`, `/jobs`, `/disk` | the pages; `/chain` takes `show` (`all`, `not-fresh`) and `q` |
+//! | `/live/now`, `/live/chain`, `/live/chain/ID`, `/live/jobs`, `/live/disk` | their changes, as server-sent events |
 //! | `/api/v1/...` | the same as JSON (`openapi.json` says what) |
 //! | `/login`, `/logout` | where a token is wanted |
 //! | `/assets/...` | style sheet, script, icon |
@@ -128,6 +128,7 @@ impl Site {
         let (title, here, head) = match &topic {
             Topic::Now => ("Now".to_owned(), "/", maud::html! { h1 { "Now" } }),
             Topic::Disk => ("Disk".to_owned(), "/disk", maud::html! { h1 { "Disk" } }),
+            Topic::Jobs => ("Jobs".to_owned(), "/jobs", maud::html! { h1 { "Jobs of the past days" } }),
             Topic::Chain(show) => ("Image chain".to_owned(), "/chain", chain::head(&self.base, show)),
             Topic::Project(id) => {
                 let of = moment.chain.as_ref().and_then(|chain| project_of(&chain.status, *id));
@@ -151,7 +152,7 @@ impl Site {
         if self.has_chain {
             entries.push(("/chain", "Chain"));
         }
-        entries.push(("/disk", "Disk"));
+        entries.extend([("/jobs", "Jobs"), ("/disk", "Disk")]);
         entries
     }
 
@@ -247,6 +248,7 @@ fn topic(path: &str, query: &str) -> Option<Topic> {
     match path {
         "/" => Some(Topic::Now),
         "/disk" => Some(Topic::Disk),
+        "/jobs" => Some(Topic::Jobs),
         "/chain" => {
             let all = match field(query, "show").as_deref() {
                 Some("all") => Some(true),
@@ -265,6 +267,7 @@ fn live_path(topic: &Topic) -> String {
     match topic {
         Topic::Now => "/live/now".to_owned(),
         Topic::Disk => "/live/disk".to_owned(),
+        Topic::Jobs => "/live/jobs".to_owned(),
         Topic::Chain(show) => format!("/live/chain{}", show.query()),
         Topic::Project(id) => format!("/live/chain/{id}"),
     }

@@ -64,6 +64,8 @@ pub fn of_outcome(outcome: &str) -> Look {
         "canceled" => look("–", "canceled", "warn"),
         "skipped" => look("–", "skipped", "warn"),
         "timeout" => look("✕", "timeout", "bad"),
+        "system-failure" => look("!", "system failure", "bad"),
+        "runner-gone" => look("!", "runner gone", "warn"),
         "manual" => look("◆", "manual job", "warn"),
         _ => look("?", "unknown", "warn"),
     }

@@ -28,8 +28,9 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use thiserror::Error;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::PodmanSettings;
 use crate::job::Secret;
+use crate::metrics::Metrics;
 use crate::sys::process::inherit_as;
 use process::{End, supervise};
 
@@ -86,6 +88,9 @@ pub struct Podman {
     /// Whether systemd makes the cgroups of its containers, once it was asked.
     cgroups_by_systemd: OnceLock<bool>,
     known: image::Known,
+    metrics: Arc<Metrics>,
+    /// Whether its last call got no answer.
+    silent: AtomicBool,
     /// Whether this process is root on the host.
     pub rootful: bool,
 }
@@ -104,8 +109,22 @@ impl Podman {
             storage: OnceLock::new(),
             cgroups_by_systemd: OnceLock::new(),
             known: image::Known::default(),
+            metrics: Arc::default(),
+            silent: AtomicBool::new(false),
             rootful: nix::unistd::geteuid().is_root(),
         }
+    }
+
+    /// One whose calls are counted there.
+    #[must_use]
+    pub fn measured(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.metrics = Arc::clone(metrics);
+        self
+    }
+
+    /// Whether podman answers: its last call did, or it does now.
+    pub async fn answers(&self) -> bool {
+        !self.silent.load(Ordering::Relaxed) || self.version().await.is_ok()
     }
 
     /// Where its images are, once it was asked.
@@ -193,7 +212,9 @@ impl Podman {
             inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
         }
         command.envs(io.variables.iter().map(|(name, value)| (name, value.expose())));
+        let since = Instant::now();
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
+            self.count(&operation, since, &Err(io::Error::from(reason.kind())));
             let hint = if io.program.is_none() { "; is podman installed? [podman] command says which" } else { "" };
             error(format!("cannot start {}: {reason}{hint}", program.display()), None)
         })?;
@@ -203,7 +224,9 @@ impl Podman {
             drop(turn);
             end
         });
-        match task.await.map_err(io::Error::other).and_then(|end| end) {
+        let end = task.await.map_err(io::Error::other).and_then(|end| end);
+        self.count(&operation, since, &end);
+        match end {
             Ok(End::Exited(status, stdout, stderr)) => {
                 tracing::debug!(operation, %status, "podman");
                 if status.success() {
@@ -215,6 +238,22 @@ impl Podman {
             Ok(End::TimedOut) => Err(error(format!("no answer within {}", humantime::format_duration(limit)), None)),
             Ok(End::Stopped) => Err(error("nobody waits for it any more".to_owned(), None)),
             Err(reason) => Err(error(reason.to_string(), None)),
+        }
+    }
+
+    /// Counts a call of podman's, and notes whether it answers.
+    fn count(&self, operation: &str, since: Instant, end: &io::Result<End>) {
+        let result = match end {
+            Ok(End::Exited(status, ..)) if status.success() => "success",
+            Ok(End::Exited(..)) => "failed",
+            // Nobody wanted its answer any more.
+            Ok(End::Stopped) => "stopped",
+            Ok(End::TimedOut) | Err(_) => "silent",
+        };
+        self.metrics.podman_called(operation, result, since.elapsed());
+        // A pull is silent for its registry's sake.
+        if operation != "files" && operation != "pull" && result != "stopped" {
+            self.silent.store(result == "silent", Ordering::Relaxed);
         }
     }
 

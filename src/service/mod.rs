@@ -1,13 +1,17 @@
 //! The service: start-up, its parts, signals, and an orderly end.
 
+mod admin;
 mod chain;
 mod channel;
 mod checks;
 mod connection;
+mod health;
 pub mod journal;
 mod listener;
 mod notify;
+mod page;
 mod reload;
+mod socket;
 
 use std::fs::File;
 use std::path::Path;
@@ -22,10 +26,14 @@ use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::page::PageServer;
 use crate::config::Settings;
-use crate::executor::Executor;
-use crate::page::Page;
+use crate::executor::{Executor, Observers};
+use crate::history::{History, Writer};
+use crate::metrics::Metrics;
+use admin::{Admin, Panel};
 use chain::Chain;
+use health::Health;
 use listener::Listener;
 use notify::{StatusLine, Watchdog, announce_slots};
 use reload::Reload;
@@ -37,8 +45,10 @@ const DRAIN: Duration = Duration::from_secs(15);
 pub struct Service {
     executor: Arc<Executor>,
     chain: Option<Chain>,
-    page: Option<Page>,
+    page: Option<PageServer>,
     listener: Listener,
+    admin: Admin,
+    writer: Writer,
     signals: Signals,
     reload: Arc<Reload>,
     /// What `systemctl status` shows; each part says its own.
@@ -64,9 +74,13 @@ impl Service {
         checks::init_program(&settings.podman.init)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
-        let chain = Chain::build(&settings).await?;
-        let page = Page::build(&settings).await?;
-        let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
+        let admin = Admin::bind(&settings).await?;
+        let page = PageServer::bind(&settings).await?;
+        let metrics = Arc::<Metrics>::default();
+        let chain = Chain::build(&settings, &metrics).await?;
+        let (history, writer) = History::new(&settings.state_dir, settings.history, &metrics);
+        let observers = Observers { history, metrics };
+        let executor = Executor::build(settings, observers, tasks.clone(), shutdown.clone()).await?;
         checks::files_program(&executor.podman().files_program())?;
         executor.adopt().await?;
         let kind = if executor.podman().rootful { "rootful" } else { "rootless" };
@@ -81,7 +95,7 @@ impl Service {
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());
         let reload = Arc::new(Reload { file, executor: Arc::clone(&executor), gate, line: Arc::clone(&line) });
-        Ok(Self { executor, chain, page, listener, signals, reload, line, tasks, shutdown, _lock: lock })
+        Ok(Self { executor, chain, listener, admin, page, writer, signals, reload, line, tasks, shutdown, _lock: lock })
     }
 
     /// Serves until told to end (SIGTERM or SIGINT); SIGHUP has it read its configuration again. Running jobs go on without it.
@@ -91,17 +105,26 @@ impl Service {
     pub async fn run(mut self) -> Result<()> {
         let signals = self.signals.handle();
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
+        let health = Arc::<Health>::default();
+        let panel = Arc::new(Panel {
+            executor: Arc::clone(&self.executor),
+            chain: self.chain.as_ref().map(|chain| Arc::clone(&chain.controller)),
+            health: Arc::clone(&health),
+        });
+        self.tasks.spawn(self.writer.run(self.shutdown.clone()));
+        self.admin.spawn(&panel, &self.tasks, &self.shutdown);
         let mut accept = self.tasks.spawn(self.listener.serve(
             Arc::clone(&self.executor),
             self.chain.as_ref().map(|chain| Arc::clone(&chain.controller)),
             self.tasks.clone(),
             self.shutdown.clone(),
-            Watchdog::wanted(),
+            Watchdog::wanted(&health),
         ));
         self.tasks.spawn(announce_slots(Arc::clone(&self.executor), Arc::clone(&self.line), self.shutdown.clone()));
         self.tasks.spawn(Arc::clone(&self.executor).sweep_forever());
         self.tasks.spawn(Arc::clone(&self.executor).empty_trash_forever());
         self.tasks.spawn(Arc::clone(&self.executor).purge_forever());
+        self.tasks.spawn(Arc::clone(&self.executor).observe_forever());
         if let Some(page) = self.page {
             let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
             page.spawn(Arc::clone(&self.executor), controller, &self.tasks, &self.shutdown);
@@ -109,6 +132,7 @@ impl Service {
         if let Some(chain) = self.chain {
             chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
         }
+        health.set_serving(true);
         notify::ready();
         let result = loop {
             tokio::select! {
@@ -119,6 +143,7 @@ impl Service {
                 result = &mut accept => break result.context("the socket's task")?,
             }
         };
+        health.set_serving(false);
         notify::stopping();
         tracing::info!("windlassd ends; running jobs go on");
         self.shutdown.cancel();

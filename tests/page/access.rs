@@ -46,7 +46,7 @@ fn by_default_it_is_at_a_socket_that_only_the_daemons_user_may_open() {
 fn every_answer_is_guarded_and_only_own_names_are_answered() {
     let page = PageAt(free_port());
     let _host = Host::configured(&format!("{}hosts = ['ci.example.com']\n", page.settings()));
-    for path in ["/", "/disk", "/api/v1/now", "/nowhere", "/assets/style.css", "/login", "/live/nowhere"] {
+    for path in ["/", "/disk", "/jobs", "/api/v1/now", "/nowhere", "/assets/style.css", "/login", "/live/nowhere"] {
         let reply = page.get(path, &[]);
         let policy = reply.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{path}: {policy}");
@@ -59,9 +59,6 @@ fn every_answer_is_guarded_and_only_own_names_are_answered() {
     // Nothing inline that the policy would refuse, nothing from elsewhere.
     let text = page.get("/", &[]).text();
     assert!(!text.contains(" style=") && !text.contains(" onclick") && !text.contains("src=\"http"), "{text}");
-    let at = |host: &str| page.get("/", &[("Host", host)]).status;
-    // The client's own Host comes first and is right: a second one makes the request invalid.
-    assert_eq!(at("evil.example.com"), 400);
     let raw = |host: &str| {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", page.0)).unwrap();
         write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();

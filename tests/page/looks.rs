@@ -19,7 +19,7 @@ fn busy(page: PageAt) -> (Chain, Vec<String>) {
     chain.gitlab.bring(ruby, "failed");
     chain.until_words("images/app", "blocked by");
     let app = format!("/chain/{}", diamond.app);
-    (chain, ["/", "/chain", &app, "/disk", "/nowhere"].map(str::to_owned).to_vec())
+    (chain, ["/", "/chain", &app, "/disk", "/jobs", "/nowhere"].map(str::to_owned).to_vec())
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub mod job;
 pub mod lanes;
 pub mod leftovers;
 pub mod notices;
+pub mod openmetrics;
 pub mod page;
 pub mod player;
 pub mod processes;

@@ -69,6 +69,7 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.profiles.remove("big").unwrap();
     found.podman.environment.clear();
     found.socket.group = None;
+    found.metrics.group = None;
     assert!(!found.gitlab.verify_jobs);
     assert_eq!(found.chain.args["CI_REGISTRY"], "registry.example.com");
     (found.gitlab, found.chain.args, found.chain.overrides) = Default::default();

@@ -2,8 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{Clock, Part, meter, time};
+use super::{Clock, Part, date_of, meter, time};
+use crate::page::plot::line;
 use crate::page::view::disk::{Disk, ProjectLanes};
+use crate::page::view::past::{DiskPast, Samples};
 use crate::page::words;
 use crate::protocol::admin::{FileSystem, ImageRow};
 
@@ -12,11 +14,13 @@ const ROWS: usize = 200;
 
 /// Its parts.
 #[must_use]
-pub fn parts(disk: &Disk, clock: Clock) -> Vec<Part> {
+pub fn parts(disk: &Disk, past: &DiskPast, clock: Clock) -> Vec<Part> {
     vec![
         Part::new("space", &space(disk)),
+        Part::new("history", &history(disk, past, clock)),
         Part::new("lanes", &lanes(disk, clock)),
         Part::new("images", &images(disk, clock)),
+        Part::new("purges", &purges(past, clock)),
     ]
 }
 
@@ -43,6 +47,98 @@ fn of(file_system: &FileSystem) -> Markup {
                 @if is_short { " " span class="badge bad" { span aria-hidden="true" { "✕" } " too little is free" } }
             }
             (meter(used as f64, file_system.bytes as f64, None))
+        }
+    }
+}
+
+fn history(disk: &Disk, past: &DiskPast, clock: Clock) -> Markup {
+    html! {
+        h2 { "Free space over the past days" }
+        @if past.file_systems.is_empty() { p { "Nothing is on record yet: a sample is taken every ten minutes." } }
+        @for samples in &past.file_systems {
+            @let kept = disk.file_systems.iter().find(|of| of.path == samples.path).map(|of| of.kept_free_bytes);
+            (over_time(samples, kept, clock))
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a picture's height")]
+fn over_time(samples: &Samples, kept: Option<u64>, clock: Clock) -> Markup {
+    let points: Vec<(i64, f64)> = samples.free.iter().map(|(at, free)| (*at, *free as f64)).collect();
+    let end = |point: Option<&(i64, u64)>| {
+        point.map_or_else(String::new, |(at, _)| date_of(*at).get(5..16).unwrap_or_default().replace('T', " "))
+    };
+    let ends = (end(samples.free.first()), end(samples.free.last()));
+    let name = format!("Bytes free on {}", samples.path);
+    html! {
+        p { code { (samples.path) } ": " (forecast(samples, clock)) }
+        div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } {
+            (line(&name, &points, kept.map(|kept| kept as f64), (&ends.0, &ends.1), |value| words::bytes(whole(value))))
+        }
+        details id={ "samples-" (samples.path) } {
+            summary { "As a table" }
+            div class="scroll" tabindex="0" role="region" aria-label={ "Table: " (name) } {
+                table {
+                    caption { (name) ", the newest first" }
+                    thead { tr { th scope="col" { "When" } th scope="col" class="number" { "Free" } } }
+                    tbody { @for (at, free) in samples.free.iter().rev() { tr { th scope="row" { (time(clock, &date_of(*at))) } td class="number" { (words::bytes(*free)) } } } }
+                }
+            }
+        }
+    }
+}
+
+/// When the disk is full.
+fn forecast(samples: &Samples, clock: Clock) -> Markup {
+    let Some(a_day) = samples.bytes_a_day else {
+        return html! { "how fast it fills is not known before some hours are on record." };
+    };
+    let amount = words::bytes(a_day.unsigned_abs());
+    match (samples.limit_at, samples.free.last()) {
+        (Some(at), Some((last, _))) if at <= *last => {
+            html! { strong { "less than the purge keeps free is free now." } }
+        }
+        (Some(at), _) => {
+            let date = date_of(at);
+            html! { "fills by " (amount) " a day; at this rate the limit is reached " strong { (when(clock, &date)) } "." }
+        }
+        (None, _) if a_day > 0 => html! { "fills by " (amount) " a day; the limit is years away." },
+        (None, _) => html! { "does not fill: " (amount) " a day become free." },
+    }
+}
+
+/// A time to come.
+fn when(clock: Clock, date: &str) -> String {
+    let day = date.get(..10).unwrap_or_default();
+    match (clock.now(), super::seconds(date)) {
+        (Some(now), Some(then)) if then > now => format!("on {day}, in {}", super::span(then - now)),
+        _ => format!("on {day}"),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of a picture's figures")]
+fn whole(value: f64) -> u64 {
+    value.max(0.0).round() as u64
+}
+
+fn purges(past: &DiskPast, clock: Clock) -> Markup {
+    html! {
+        h2 { "What the purge took" }
+        @if past.purges.is_empty() { p { "Nothing that is on record." } } @else {
+            div class="scroll" tabindex="0" role="region" aria-label="What the purge took" {
+                table {
+                    caption { "What was removed, and by which rule, the newest first" }
+                    thead { tr { th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "Project" } th scope="col" class="number" { "Size" } th scope="col" { "Unused for" } th scope="col" { "By the rule" } } }
+                    tbody { @for purge in &past.purges { tr {
+                        th scope="row" { (time(clock, &date_of(purge.at))) }
+                        td class="image" { (purge.kind) " " (purge.name) }
+                        td { (purge.project_path.as_deref().unwrap_or("")) }
+                        td class="number" { @match purge.bytes { Some(bytes) => (words::bytes(bytes)), None => "not measured" } }
+                        td { (super::span(i64::try_from(purge.age_s).unwrap_or(i64::MAX))) }
+                        td { (purge.rule) }
+                    } } }
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod disk;
 pub mod door;
+pub mod jobs;
 pub mod now;
 pub mod project;
 mod timeline;
@@ -131,6 +132,12 @@ fn time(clock: Clock, date: &str) -> Markup {
         _ => date.replace('T', " ").replace('Z', " UTC"),
     };
     html! { time datetime=(date) title=(date) { (text) } }
+}
+
+/// Milliseconds since 1970 as RFC 3339.
+fn date_of(milliseconds: i64) -> String {
+    let since = std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
 /// A length of time in the unit that fits.

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod now;
+pub mod past;
 pub mod timeline;
 
 use serde::Serialize;
