@@ -41,14 +41,14 @@ pub use login::TOKEN_MIN;
 pub fn site(
     settings: PageSettings,
     token: Option<Secret>,
-    executor: Arc<Executor>,
+    executor: Option<Arc<Executor>>,
     controller: Option<Arc<Controller>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) -> impl Filter<Extract = (impl Reply,), Error = Rejection> + Clone + Send + Sync + 'static {
     // With a token, a foreign page that points its own name here has no session; without one it would see everything.
     let is_open = token.is_none();
-    let has_chain = controller.is_some();
+    let (has_jobs, has_chain) = (executor.is_some(), controller.is_some());
     let rendering = Arc::new(Rendering::new(Sources::new(executor, controller), &settings.base_path));
     let live = Arc::new(Live::new(Arc::clone(&rendering), tasks.clone(), shutdown));
     tasks.spawn(Arc::clone(&live).run());
@@ -58,6 +58,7 @@ pub fn site(
         login: Login::new(token),
         rendering,
         live,
+        has_jobs,
         has_chain,
     }))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Mutex;
 
@@ -12,7 +12,9 @@ use super::view::timeline::last_rebuild;
 use super::view::{Chain, ProjectPast, disk};
 use crate::controller::Controller;
 use crate::executor::{Executor, Usage};
+use crate::history::History;
 use crate::protocol::chain::{ChainReply, ChainRequest, ChainStatus};
+use crate::protocol::daemon::{DaemonStatus, Status};
 
 /// How old it may be.
 const FRESH: Duration = Duration::from_secs(1);
@@ -48,8 +50,10 @@ type Kept<T> = Mutex<Option<(Instant, T)>>;
 /// Where it comes from.
 #[derive(Debug)]
 pub struct Sources {
-    executor: Arc<Executor>,
+    /// None: this daemon looks after the chain alone.
+    executor: Option<Arc<Executor>>,
     controller: Option<Arc<Controller>>,
+    started_at: SystemTime,
     moment: Kept<Moment>,
     usage: Kept<BTreeMap<String, Usage>>,
     disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
@@ -59,10 +63,11 @@ pub struct Sources {
 impl Sources {
     /// These parts of the daemon.
     #[must_use]
-    pub fn new(executor: Arc<Executor>, controller: Option<Arc<Controller>>) -> Self {
+    pub fn new(executor: Option<Arc<Executor>>, controller: Option<Arc<Controller>>) -> Self {
         Self {
             executor,
             controller,
+            started_at: SystemTime::now(),
             moment: Mutex::default(),
             usage: Mutex::default(),
             disk: Mutex::default(),
@@ -98,22 +103,40 @@ impl Sources {
     }
 
     async fn now(&self) -> Now {
-        let usage = {
-            let mut kept = self.usage.lock().await;
-            match kept.as_ref() {
-                Some((at, usage)) if at.elapsed() < USAGE => usage.clone(),
-                _ => {
-                    let usage = self.executor.usage().await;
-                    *kept = Some((Instant::now(), usage.clone()));
-                    usage
-                }
+        let mut now = match &self.executor {
+            Some(executor) => {
+                let usage = self.usage(executor).await;
+                now(&executor.status(), &usage, executor.settings().gitlab.url.as_deref())
             }
+            None => now(&self.status_alone(), &BTreeMap::new(), None),
         };
-        let settings = self.executor.settings();
-        let mut now = now(&self.executor.status(), &usage, settings.gitlab.url.as_deref());
         let of_chain = self.controller.as_ref().map(|controller| controller.troubles()).unwrap_or_default();
         now.warnings.extend(of_chain.into_iter().map(|problem| format!("the chain: {problem}")));
         now
+    }
+
+    async fn usage(&self, executor: &Arc<Executor>) -> BTreeMap<String, Usage> {
+        let mut kept = self.usage.lock().await;
+        if let Some((at, usage)) = kept.as_ref()
+            && at.elapsed() < USAGE
+        {
+            return usage.clone();
+        }
+        let usage = executor.usage().await;
+        *kept = Some((Instant::now(), usage.clone()));
+        usage
+    }
+
+    /// What there is to say of a daemon that runs no jobs.
+    fn status_alone(&self) -> Status {
+        let daemon = DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
+            warnings: Vec::new(),
+            drained_since: None,
+        };
+        Status { daemon, slots: Vec::new(), leases: Vec::new() }
     }
 
     /// The chain; its last rebuild is looked for when its state is another than before.
@@ -144,19 +167,12 @@ impl Sources {
         {
             return disk.clone();
         }
-        let (lanes, images) = (self.executor.cache_list().await, self.executor.images_list().await);
-        let disk = Arc::new(disk::disk(self.executor.file_systems(), lanes, images));
-        let both = (Arc::clone(&disk), Arc::new(self.disk_past(&disk).await));
+        let Some(executor) = &self.executor else { return Default::default() };
+        let (lanes, images) = (executor.cache_list().await, executor.images_list().await);
+        let disk = Arc::new(disk::disk(executor.file_systems(), lanes, images));
+        let both = (Arc::clone(&disk), Arc::new(disk_of(executor.history(), &disk).await));
         *kept = Some((Instant::now(), both.clone()));
         both
-    }
-
-    async fn disk_past(&self, disk: &disk::Disk) -> DiskPast {
-        let (history, since) = (self.executor.history(), since());
-        let rows = known(history.disks(since).await);
-        let purges = known(history.purges(since, PURGES).await);
-        let kept_free = |path: &str| Some(disk.file_systems.iter().find(|of| of.path == path)?.kept_free_bytes);
-        disk_past(&rows, purges, kept_free, POINTS)
     }
 
     /// The jobs of the past days.
@@ -167,7 +183,8 @@ impl Sources {
         {
             return Arc::clone(jobs);
         }
-        let (history, since) = (self.executor.history(), since());
+        let Some(executor) = &self.executor else { return Arc::default() };
+        let (history, since) = (executor.history(), since());
         let jobs = Arc::new(Jobs {
             outcomes: known(history.outcomes_by_day(since).await),
             stages: known(history.stages_by_day(since).await),
@@ -182,6 +199,13 @@ impl Sources {
 fn since() -> i64 {
     let now = super::render::unix_time() * 1000;
     now / DAY * DAY - (DAYS - 1) * DAY
+}
+
+async fn disk_of(history: &History, disk: &disk::Disk) -> DiskPast {
+    let rows = known(history.disks(since()).await);
+    let purges = known(history.purges(since(), PURGES).await);
+    let kept_free = |path: &str| Some(disk.file_systems.iter().find(|of| of.path == path)?.kept_free_bytes);
+    disk_past(&rows, purges, kept_free, POINTS)
 }
 
 /// What is on record; a damaged record costs only itself.

@@ -43,6 +43,8 @@ pub struct Site {
     pub rendering: Arc<Rendering>,
     /// Their changes.
     pub live: Arc<Live>,
+    /// Whether jobs run here.
+    pub has_jobs: bool,
     /// Whether there is a chain.
     pub has_chain: bool,
 }
@@ -152,7 +154,9 @@ impl Site {
         if self.has_chain {
             entries.push(("/chain", "Chain"));
         }
-        entries.extend([("/jobs", "Jobs"), ("/disk", "Disk")]);
+        if self.has_jobs {
+            entries.extend([("/jobs", "Jobs"), ("/disk", "Disk")]);
+        }
         entries
     }
 

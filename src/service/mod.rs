@@ -127,7 +127,7 @@ impl Service {
         self.tasks.spawn(Arc::clone(&self.executor).observe_forever());
         if let Some(page) = self.page {
             let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
-            page.spawn(Arc::clone(&self.executor), controller, &self.tasks, &self.shutdown);
+            page.spawn(Some(Arc::clone(&self.executor)), controller, &self.tasks, &self.shutdown);
         }
         if let Some(chain) = self.chain {
             chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));

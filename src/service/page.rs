@@ -64,7 +64,7 @@ impl PageServer {
     /// Starts its tasks.
     pub fn spawn(
         self,
-        executor: Arc<Executor>,
+        executor: Option<Arc<Executor>>,
         controller: Option<Arc<Controller>>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,

@@ -38,6 +38,7 @@ fn summary(now: &Now, clock: Clock) -> Markup {
 fn slots(now: &Now, clock: Clock) -> Markup {
     html! {
         h2 { "Slots" }
+        @if now.slots.is_empty() { p { "No jobs run here: this daemon looks after the image chain alone." } }
         ul class="tiles" {
             @for slot in &now.slots {
                 @match &slot.job {

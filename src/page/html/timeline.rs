@@ -76,7 +76,12 @@ fn picture(rebuild: &Rebuild) -> Markup {
                         title { (bar.path) ": " (look.word) ", " (span(took(bar))) }
                         text x="0" y=(y + 15) { (words::end_of(&bar.path, 25)) }
                         rect class="bar" x=(format!("{from:.1}")) y=(y) width=(format!("{:.1}", (to - from).max(3.0))) height="18" rx="4" {}
-                        text class="sign" x=(format!("{:.1}", (from + 6.0).min(NAMES + TIME - 12.0))) y=(y + 14) { (look.glyph) }
+                        @if to - from >= 20.0 {
+                            text class="sign" x=(format!("{:.1}", from + 6.0)) y=(y + 14) { (look.glyph) }
+                        } @else {
+                            // Beside a bar that is too small for it.
+                            text x=(format!("{:.1}", if to > NAMES + TIME - 20.0 { from - 16.0 } else { to + 5.0 })) y=(y + 14) { (look.glyph) }
+                        }
                     }
                 }
             }

@@ -139,19 +139,27 @@ fn runs(status: &ChainStatus, events: &[EventLine], starts: &[StartLine]) -> Vec
     runs
 }
 
-/// What the chain knows of a pipeline whose events got lost: GitLab was asked.
+/// What the chain knows of pipelines whose events got lost: GitLab was asked.
 fn settle(project: &crate::protocol::chain::ProjectLine, runs: &mut BTreeMap<i64, Run>) {
-    for run in runs.values_mut().filter(|run| run.project == project.id && run.ended.is_none()) {
+    for run in runs.values_mut().filter(|run| run.project == project.id) {
         let is_latest = project.pipeline == Some(run.pipeline);
-        if is_latest && project.state == "running" {
-            continue;
+        let success = project.success_at.clone().filter(|at| *at >= run.began);
+        match (&run.ended, success) {
+            // One that failed, and succeeded when it was tried again.
+            (Some(ended), Some(at)) if is_latest && run.outcome != "success" && at > *ended => {
+                (run.ended, run.outcome) = (Some(at), "success".to_owned());
+            }
+            (Some(_), _) => {}
+            (None, _) if is_latest && project.state == "running" => {}
+            (None, Some(at)) => (run.ended, run.outcome) = (Some(at), "success".to_owned()),
+            (None, None) => {
+                run.ended = Some(project.since.clone());
+                run.outcome = match project.state.as_str() {
+                    state @ ("failed" | "canceled" | "skipped" | "manual") if is_latest => state.to_owned(),
+                    _ => "unknown".to_owned(),
+                };
+            }
         }
-        run.ended = project.success_at.clone().filter(|at| *at >= run.began).or_else(|| Some(project.since.clone()));
-        run.outcome = match project.state.as_str() {
-            state @ ("failed" | "canceled" | "skipped" | "manual") if is_latest => state.to_owned(),
-            _ if project.success_at.as_ref().is_some_and(|at| *at >= run.began) => "success".to_owned(),
-            _ => "unknown".to_owned(),
-        };
     }
 }
 
@@ -246,6 +254,19 @@ mod tests {
         assert_eq!(bars, [(11, "success"), (12, "success"), (13, "success"), (14, "running")]);
         assert_eq!((found.began.as_str(), found.ended), ("2026-01-01T00:30:00Z", None));
         assert_eq!(found.bars[1].url.as_deref(), Some("https://gitlab.example.com/images/ruby/-/pipelines/12"));
+    }
+
+    #[test]
+    fn a_pipeline_whose_last_events_got_lost_is_as_gitlab_says() {
+        let mut status = diamond();
+        status.projects[1].state = "fresh".into();
+        status.projects[1].pipeline = Some(2);
+        status.projects[1].success_at = Some("2026-01-01T00:09:00Z".into());
+        let mut events = [event(1, "base", 1, "success"), event(5, "ruby", 2, "failed")];
+        events.reverse();
+        let found = last_rebuild(&status, &events, &[start(1, "ruby", 2)]).expect("a rebuild");
+        let ruby = found.bars.iter().find(|bar| bar.pipeline == 2).expect("ruby's");
+        assert_eq!((ruby.outcome.as_str(), ruby.ended.as_deref()), ("success", Some("2026-01-01T00:09:00Z")));
     }
 
     #[test]
