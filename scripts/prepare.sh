@@ -67,6 +67,9 @@ else
   # crun refuses the hybrid of cgroup v1 and v2.
   need runc runc runc
 fi
+if [[ $purpose == bench ]]; then
+  need curl curl curl
+fi
 if [[ $purpose == test ]]; then
   need buildah buildah buildah
   need setcap libcap2-bin libcap

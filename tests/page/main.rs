@@ -11,3 +11,5 @@ mod chain;
 mod large;
 mod looks;
 mod now;
+mod pictures;
+mod watch;
