@@ -75,22 +75,26 @@ impl Executor {
         let id = LeaseId::random()?;
         let unleased = Unleased::new(self, &job, name);
         let came = unleased.came;
-        let slot = match self.take_slot(&id, name, profile, &job, log).await {
-            Ok(slot) => slot,
+        let leasing = async {
+            let slot = self.take_slot(&id, name, profile, &job, log).await?;
+            let mut record = Record::new(id.clone(), job.clone(), name, &profile.job, slot.index, runner);
+            (record.past.came, record.past.waited_ms) = (Some(came), Moment::now().since(came));
+            record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
+            let lease = Arc::new(Lease::new(record, &self.leases_dir(), slot));
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&lease.directory)
+                .with_context(|| format!("make the directory {}", lease.directory.display()))?;
+            lease.update(|_| ())?;
+            Ok(lease)
+        };
+        let lease = match leasing.await {
+            Ok(lease) => lease,
             Err(failure) => {
                 unleased.failed(&failure);
                 return Err(failure);
             }
         };
-        let mut record = Record::new(id, job, name, &profile.job, slot.index, runner);
-        (record.past.came, record.past.waited_ms) = (Some(came), Moment::now().since(came));
-        record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
-        let lease = Arc::new(Lease::new(record, &self.leases_dir(), slot));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&lease.directory)
-            .with_context(|| format!("make the directory {}", lease.directory.display()))?;
-        lease.update(|_| ())?;
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         unleased.leased();
         self.watch(&lease);

@@ -1,13 +1,13 @@
 //! What is looked at for the history and the figures: free space now and then, pulls and purges as they happen.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Executor;
-use super::purge::disk;
 use crate::history::now;
 use crate::job::ImageRef;
-use crate::lanes::decide::Rule;
+use crate::lanes::decide::{Disk, Rule};
 use crate::metrics::states::{DiskState, States};
 use crate::podman::Image;
 use crate::protocol::admin::RemovedRow;
@@ -67,6 +67,11 @@ impl Executor {
         states.lanes_bytes = signed(lanes.iter().filter_map(|lane| lane.record.size).map(|size| size.bytes).sum());
         states.trash_bytes = signed(self.lanes.in_trash().bytes);
         states
+    }
+
+    /// Whether podman answers.
+    pub async fn podman_answers(&self) -> bool {
+        self.podman.answers().await
     }
 
     /// Whether GitLab answered when a job was verified last; none: it was not asked.
@@ -133,4 +138,17 @@ impl Executor {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The file system of a directory.
+pub(super) fn disk(path: &Path) -> Option<Disk> {
+    let about = nix::sys::statvfs::statvfs(path).ok()?;
+    let unit = about.fragment_size();
+    Some(Disk {
+        bytes: about.blocks() * unit,
+        // What only root may have is not free to jobs.
+        free_bytes: about.blocks_available() * unit,
+        inodes: about.files(),
+        free_inodes: about.files_available(),
+    })
 }

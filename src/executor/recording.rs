@@ -101,9 +101,19 @@ impl Executor {
 
     /// Takes in how a stage ended while no daemon was there to be told.
     pub fn take_missed(&self, lease: &Lease, missed: &MissedStage) {
+        let result = stage_result(missed.code, missed.stop);
         if lease.record().stage.is_some_and(|stage| stage.name == missed.stage) {
-            let result = stage_result(missed.code, missed.stop);
             self.note_stage(lease, result, Some(missed.ended), None);
+            return;
+        }
+        // Somebody has found out already that it is over, and not how.
+        let noted = lease.note(|record| {
+            let last = record.past.stages.last_mut()?;
+            let is_it = last.name == missed.stage && last.result == StageResult::Unknown;
+            is_it.then(|| last.result = result)
+        });
+        if let Err(error) = noted {
+            tracing::debug!("note a stage's end: {error:#}");
         }
     }
 

@@ -39,7 +39,7 @@ enum Entry {
 pub struct History {
     entries: mpsc::Sender<Entry>,
     path: PathBuf,
-    reading: Mutex<Option<sqlx::SqliteConnection>>,
+    reading: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 

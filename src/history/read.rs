@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::History;
 
@@ -21,23 +21,18 @@ impl History {
     ) -> Result<Option<T>> {
         let what = || format!("read the history's database {}", self.path.display());
         let reading = async {
-            let mut place = self.reading.lock().await;
+            // One after the other.
+            let _turn = self.reading.lock().await;
             if !self.path.exists() {
-                *place = None;
                 return Ok(None);
             }
-            // Taken out: one whose reading was given up or failed is not used again.
-            let mut connection = match place.take() {
-                Some(connection) => connection,
-                None => {
-                    let options =
-                        SqliteConnectOptions::new().filename(&self.path).busy_timeout(BUSY).pragma("query_only", "on");
-                    options.connect().await?
-                }
-            };
-            let read = work(&mut connection).await?;
-            *place = Some(connection);
-            Ok::<_, sqlx::Error>(Some(read))
+            let options =
+                SqliteConnectOptions::new().filename(&self.path).busy_timeout(BUSY).pragma("query_only", "on");
+            // Of its own each time: nobody reads often, and a database that is not open can be moved away.
+            let mut connection = options.connect().await?;
+            let read = work(&mut connection).await;
+            connection.close().await?;
+            read.map(Some)
         };
         tokio::time::timeout(WITHIN, reading).await.with_context(what)?.with_context(what)
     }

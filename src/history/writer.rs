@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 const TOGETHER: usize = 256;
 /// Pause before a database that failed is opened again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How long the database stays open while nothing comes: a file system with a file that is open for writing can't be made read-only.
+const IDLE: Duration = Duration::from_secs(3);
 /// How long a statement waits for somebody else's, such as an administrator's look with sqlite3.
 const BUSY: Duration = Duration::from_secs(5);
 /// How often what is too old goes.
@@ -77,6 +79,10 @@ impl Writer {
                     self.entries.close();
                     continue;
                 }
+                () = tokio::time::sleep(IDLE), if self.connection.is_some() => {
+                    self.close().await;
+                    continue;
+                }
             }
             self.write(&some).await;
             for entry in some.drain(..) {
@@ -86,8 +92,15 @@ impl Writer {
                 }
             }
         }
-        if let Some(connection) = self.connection.take() {
-            let _ = connection.close().await;
+        self.close().await;
+    }
+
+    /// Closes the database: all is in one file then.
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!("close the history's database: {error}");
         }
     }
 

@@ -60,6 +60,10 @@ const CALLS_MAX: usize = 8;
 /// Pulls at once, beside those: a registry that trickles must not hinder what makes and ends containers.
 const PULLS_MAX: usize = 4;
 
+/// How long a podman that was silent may take to answer whoever asks whether it is, and between two looks.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_LOOK: Duration = Duration::from_millis(50);
+
 /// Prefix of every label.
 pub const LABEL: &str = "io.windlass";
 
@@ -91,6 +95,8 @@ pub struct Podman {
     metrics: Arc<Metrics>,
     /// Whether its last call got no answer.
     silent: AtomicBool,
+    /// Whether it is being asked whether it does now.
+    asking: AtomicBool,
     /// Whether this process is root on the host.
     pub rootful: bool,
 }
@@ -111,6 +117,7 @@ impl Podman {
             known: image::Known::default(),
             metrics: Arc::default(),
             silent: AtomicBool::new(false),
+            asking: AtomicBool::new(false),
             rootful: nix::unistd::geteuid().is_root(),
         }
     }
@@ -123,8 +130,25 @@ impl Podman {
     }
 
     /// Whether podman answers: its last call did, or it does now.
-    pub async fn answers(&self) -> bool {
-        !self.silent.load(Ordering::Relaxed) || self.version().await.is_ok()
+    pub async fn answers(self: &Arc<Self>) -> bool {
+        let is_silent = || self.silent.load(Ordering::Relaxed);
+        if !is_silent() {
+            return true;
+        }
+        // One question at a time: a podman that hangs must not take the turns of those that make and end containers.
+        if !self.asking.swap(true, Ordering::Relaxed) {
+            let podman = Arc::clone(self);
+            tokio::spawn(async move {
+                // What it answers is noted as with every call.
+                let _ = podman.version().await;
+                podman.asking.store(false, Ordering::Relaxed);
+            });
+        }
+        let until = Instant::now() + ANSWER_WITHIN;
+        while is_silent() && self.asking.load(Ordering::Relaxed) && Instant::now() < until {
+            tokio::time::sleep(ANSWER_LOOK).await;
+        }
+        !is_silent()
     }
 
     /// Where its images are, once it was asked.

@@ -75,7 +75,7 @@ impl Panel {
         Facts {
             serving: self.health.is_serving(),
             drained: self.executor.load().drained,
-            podman: self.executor.podman().answers().await,
+            podman: self.executor.podman_answers().await,
             gitlab: own.or(chain),
             verifies: settings.gitlab.verify_jobs,
         }
