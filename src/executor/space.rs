@@ -9,7 +9,7 @@ impl Executor {
     pub fn file_systems(&self) -> Vec<FileSystem> {
         let least = self.settings().purge.min_free;
         let of = |path: std::path::PathBuf| {
-            let disk = super::purge::disk(&path)?;
+            let disk = super::observe::disk(&path)?;
             Some(FileSystem {
                 path: path.display().to_string(),
                 bytes: disk.bytes,
