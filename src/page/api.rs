@@ -47,6 +47,10 @@ pub async fn answer(sources: &Sources, path: &str) -> Response {
             let (disk, past) = sources.disk().await;
             json(&DiskAnswer { disk: &disk, past: &past })
         }
+        "images" => match sources.findings().await {
+            Some(findings) => json(&*findings),
+            None => error(StatusCode::NOT_FOUND, "this daemon has no chain"),
+        },
         "jobs" => json(&*sources.jobs().await),
         "chain" => match sources.moment().await.chain {
             Some(chain) => json(&*chain),

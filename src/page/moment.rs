@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::view::now::{Now, now};
 use super::view::past::{DAY, DAYS, DiskPast, Jobs, disk_past};
 use super::view::timeline::last_rebuild;
-use super::view::{Chain, ProjectPast, disk};
+use super::view::{Chain, Findings, ProjectPast, disk};
 use crate::controller::Controller;
 use crate::executor::{Executor, Usage};
 use crate::history::History;
@@ -20,7 +20,7 @@ use crate::protocol::daemon::{DaemonStatus, Status};
 const FRESH: Duration = Duration::from_secs(1);
 /// How often cgroups are read.
 const USAGE: Duration = Duration::from_secs(2);
-/// How often lanes and images are listed, which podman is asked for.
+/// How often lanes and images are listed, which podman is asked for, and what is on record is read.
 const DISK: Duration = Duration::from_secs(15);
 /// Points of a plot over time.
 const POINTS: usize = 240;
@@ -58,6 +58,7 @@ pub struct Sources {
     usage: Kept<BTreeMap<String, Usage>>,
     disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
     jobs: Kept<Arc<Jobs>>,
+    findings: Kept<Arc<Findings>>,
 }
 
 impl Sources {
@@ -72,6 +73,7 @@ impl Sources {
             usage: Mutex::default(),
             disk: Mutex::default(),
             jobs: Mutex::default(),
+            findings: Mutex::default(),
         }
     }
 
@@ -157,6 +159,20 @@ impl Sources {
             Some(controller) => past(controller, Some(id.to_string()), PAST).await,
             None => ProjectPast::default(),
         }
+    }
+
+    /// What the chain's audit finds without asking anybody; none where there is no chain.
+    pub async fn findings(&self) -> Option<Arc<Findings>> {
+        let controller = self.controller.as_ref()?;
+        let mut kept = self.findings.lock().await;
+        if let Some((at, findings)) = kept.as_ref()
+            && at.elapsed() < DISK
+        {
+            return Some(Arc::clone(findings));
+        }
+        let findings = Arc::new(Findings { findings: controller.known_findings() });
+        *kept = Some((Instant::now(), Arc::clone(&findings)));
+        Some(findings)
     }
 
     /// What the disks are used for, and what was.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::graph::Graph;
 use super::html::chain::{DRAWN_MAX, Show};
 use super::html::project::AROUND_MAX;
-use super::html::{Clock, Part, chain, disk, jobs, now, project};
+use super::html::{Clock, Part, chain, disk, images, jobs, now, project};
 use super::layout::Layout;
 use super::moment::{Moment, Sources, project_of};
 use super::svg;
@@ -32,13 +32,15 @@ pub enum Topic {
     Disk,
     /// The jobs of the past days.
     Jobs,
+    /// Images from elsewhere.
+    Images,
 }
 
 impl Topic {
     /// Whether somebody says when it has changed.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        !matches!(self, Self::Disk | Self::Jobs)
+        !matches!(self, Self::Disk | Self::Jobs | Self::Images)
     }
 }
 
@@ -68,7 +70,9 @@ impl Rendering {
         let version = match topic {
             Topic::Now => moment.now_version,
             Topic::Chain(_) | Topic::Project(_) => moment.chain_version,
-            Topic::Disk | Topic::Jobs => return self.parts(&moment, topic, Clock::Bare).await.map(Arc::new),
+            Topic::Disk | Topic::Jobs | Topic::Images => {
+                return self.parts(&moment, topic, Clock::Bare).await.map(Arc::new);
+            }
         };
         let mut kept = self.kept.lock().await;
         if let Some((of, parts)) = kept.get(topic)
@@ -97,6 +101,7 @@ impl Rendering {
                 let (disk, past) = self.sources.disk().await;
                 Some(disk::parts(&disk, &past, clock))
             }
+            Topic::Images => Some(images::parts(&*self.sources.findings().await?)),
             Topic::Jobs => {
                 let today = unix_time() * 1000 / DAY * DAY;
                 Some(jobs::parts(&*self.sources.jobs().await, today))

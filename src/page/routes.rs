@@ -2,8 +2,8 @@
 //!
 //! | path | what |
 //! | --- | --- |
-//! | `/`, `/chain`, `/chain/ID`, `/jobs`, `/disk` | the pages; `/chain` takes `show` (`all`, `not-fresh`) and `q` |
-//! | `/live/now`, `/live/chain`, `/live/chain/ID`, `/live/jobs`, `/live/disk` | their changes, as server-sent events |
+//! | `/`, `/chain`, `/chain/ID`, `/images`, `/jobs`, `/disk` | the pages; `/chain` takes `show` (`all`, `not-fresh`) and `q` |
+//! | `/live/now`, `/live/chain`, `/live/chain/ID`, `/live/images`, `/live/jobs`, `/live/disk` | their changes, as server-sent events |
 //! | `/api/v1/...` | the same as JSON (`openapi.json` says what) |
 //! | `/login`, `/logout` | where a token is wanted |
 //! | `/assets/...` | style sheet, script, icon |
@@ -130,6 +130,7 @@ impl Site {
         let (title, here, head) = match &topic {
             Topic::Now => ("Now".to_owned(), "/", maud::html! { h1 { "Now" } }),
             Topic::Disk => ("Disk".to_owned(), "/disk", maud::html! { h1 { "Disk" } }),
+            Topic::Images => ("Images".to_owned(), "/images", maud::html! { h1 { "Images from elsewhere" } }),
             Topic::Jobs => ("Jobs".to_owned(), "/jobs", maud::html! { h1 { "Jobs of the past days" } }),
             Topic::Chain(show) => ("Image chain".to_owned(), "/chain", chain::head(&self.base, show)),
             Topic::Project(id) => {
@@ -152,7 +153,7 @@ impl Site {
     fn entries(&self) -> Vec<(&'static str, &'static str)> {
         let mut entries = vec![("/", "Now")];
         if self.has_chain {
-            entries.push(("/chain", "Chain"));
+            entries.extend([("/chain", "Chain"), ("/images", "Images")]);
         }
         if self.has_jobs {
             entries.extend([("/jobs", "Jobs"), ("/disk", "Disk")]);
@@ -253,6 +254,7 @@ fn topic(path: &str, query: &str) -> Option<Topic> {
         "/" => Some(Topic::Now),
         "/disk" => Some(Topic::Disk),
         "/jobs" => Some(Topic::Jobs),
+        "/images" => Some(Topic::Images),
         "/chain" => {
             let all = match field(query, "show").as_deref() {
                 Some("all") => Some(true),
@@ -272,6 +274,7 @@ fn live_path(topic: &Topic) -> String {
         Topic::Now => "/live/now".to_owned(),
         Topic::Disk => "/live/disk".to_owned(),
         Topic::Jobs => "/live/jobs".to_owned(),
+        Topic::Images => "/live/images".to_owned(),
         Topic::Chain(show) => format!("/live/chain{}", show.query()),
         Topic::Project(id) => format!("/live/chain/{id}"),
     }

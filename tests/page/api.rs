@@ -36,7 +36,7 @@ fn every_answer_is_as_the_description_says() {
     let second = runner.attempt(&Job::new(&image));
     let waiting = second.config();
     waiting.wait_for_output("aiting for a free slot");
-    for path in ["now", "chain", "disk", "jobs"] {
+    for path in ["now", "chain", "disk", "jobs", "images"] {
         check(&description, &format!("/{path}"), "200", &page.api(path));
     }
     let now = page.api("now");

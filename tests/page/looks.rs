@@ -19,7 +19,7 @@ fn busy(page: PageAt) -> (Chain, Vec<String>) {
     chain.gitlab.bring(ruby, "failed");
     chain.until_words("images/app", "blocked by");
     let app = format!("/chain/{}", diamond.app);
-    (chain, ["/", "/chain", &app, "/disk", "/jobs", "/nowhere"].map(str::to_owned).to_vec())
+    (chain, ["/", "/chain", &app, "/disk", "/jobs", "/images", "/nowhere"].map(str::to_owned).to_vec())
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn names_that_mean_harm_are_nothing_but_names() {
     let mut job = runner.attempt(&Job::new(&image).project(9, "<script>document.title='taken'</script>"));
     job.make_ready();
     let browser = Browser::start();
-    for path in ["/", "/chain", &format!("/chain/{base}"), &format!("/chain/{other}"), "/disk"] {
+    for path in ["/", "/chain", &format!("/chain/{base}"), &format!("/chain/{other}"), "/disk", "/images"] {
         browser.open(&page.url(path));
         browser.until_live();
         // Once as the server wrote it, once as the script has put it there.

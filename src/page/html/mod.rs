@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod disk;
 pub mod door;
+pub mod images;
 pub mod jobs;
 pub mod now;
 pub mod project;

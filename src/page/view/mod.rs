@@ -7,7 +7,7 @@ pub mod timeline;
 
 use serde::Serialize;
 
-use crate::protocol::chain::{ChainStatus, EventLine, StartLine};
+use crate::protocol::chain::{ChainStatus, EventLine, Finding, StartLine};
 
 /// The chain, with its last rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +26,13 @@ pub struct ProjectPast {
     pub events: Vec<EventLine>,
     /// Starts, the newest first.
     pub starts: Vec<StartLine>,
+}
+
+/// What the chain's audit finds without asking anybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// Images from elsewhere, and what somebody should know of projects.
+    pub findings: Vec<Finding>,
 }
 
 /// A link that a browser may follow; none where a project's address is something else than a place on the web.
