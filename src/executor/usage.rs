@@ -3,7 +3,7 @@
 //! podman is asked once for each container which process is its first; after that a look is a few small files.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Executor;
@@ -30,7 +30,7 @@ pub struct Load {
 /// A container that was looked at.
 #[derive(Debug)]
 struct Known {
-    /// Its first process; none: podman did not say.
+    /// Its first process; none: podman has not said, or can't.
     pid: Option<i32>,
     /// The CPU time of the last look, in microseconds, and when that was.
     before: Option<(u64, Instant)>,
@@ -40,11 +40,12 @@ struct Known {
 
 /// Containers that were looked at, by name.
 #[derive(Debug, Default)]
-pub struct Looks(std::sync::Mutex<BTreeMap<String, Known>>);
+pub struct Looks(Mutex<BTreeMap<String, Known>>);
 
 impl Executor {
-    /// What each running job uses, by the lease's short id.
-    pub async fn usage(self: &Arc<Self>) -> BTreeMap<String, Load> {
+    /// What each running job uses, by the lease's short id. Of a container that was not looked at before nothing is known yet: podman may
+    /// take its time, and whoever looks does not wait for it.
+    pub fn usage(self: &Arc<Self>) -> BTreeMap<String, Load> {
         let running: BTreeMap<String, String> = self
             .all_leases()
             .iter()
@@ -52,20 +53,27 @@ impl Executor {
             .filter(|record| record.state == State::Ready)
             .filter_map(|record| Some((record.container?.name, record.id.short().to_owned())))
             .collect();
-        let unknown: Vec<String> = {
-            let mut known = self.looks.0.lock().unwrap_or_else(PoisonError::into_inner);
-            known.retain(|name, _| running.contains_key(name));
-            running.keys().filter(|name| !known.contains_key(*name)).cloned().collect()
-        };
-        for name in unknown {
-            // One that can't be found out is not asked for again.
-            let pid = self.podman.pid(&name).await.ok();
-            let new = Known { pid, before: None, load: Load::default() };
-            self.looks.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, new);
+        let mut known = self.looks.lock();
+        known.retain(|name, _| running.contains_key(name));
+        for name in running.keys().filter(|name| !known.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            known.insert(name.clone(), Known { pid: None, before: None, load: Load::default() });
+            let executor = Arc::clone(self);
+            self.tasks.spawn(async move {
+                // One that can't be found out is not asked for again.
+                let pid = executor.podman.pid(&name).await.ok();
+                if let Some(known) = executor.looks.lock().get_mut(&name) {
+                    known.pid = pid;
+                }
+            });
         }
-        let mut known = self.looks.0.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = known.iter_mut().filter_map(|(name, known)| Some((running.get(name)?.clone(), known.look())));
         looked.collect()
+    }
+}
+
+impl Looks {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

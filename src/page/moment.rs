@@ -124,7 +124,7 @@ impl Sources {
         {
             return usage.clone();
         }
-        let usage = executor.usage().await;
+        let usage = executor.usage();
         *kept = Some((Instant::now(), usage.clone()));
         usage
     }
