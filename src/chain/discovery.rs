@@ -1,6 +1,6 @@
 //! What a project builds on, from the files of its repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::containerfile::{Containerfile, Kind, Where};
 use super::facts::{ProjectId, Upstream};
@@ -94,6 +94,8 @@ pub struct Files<'a> {
 pub struct Found {
     /// What the project builds on, and whether a digest pins it.
     pub upstreams: BTreeMap<Upstream, bool>,
+    /// By project that is built on, the images that say so.
+    pub named: BTreeMap<ProjectId, BTreeSet<String>>,
     /// What could not be understood, for people.
     pub problems: Vec<String>,
 }
@@ -144,7 +146,12 @@ fn scan(path: &str, text: &str, catalog: &Catalog, args: &BTreeMap<String, Strin
             (Some(image), _) => {
                 let pinned = image.contains('@');
                 let upstream = match catalog.project_of(image) {
-                    Some(id) => Upstream::Project(id),
+                    Some(id) => {
+                        if !pinned {
+                            found.named.entry(id).or_default().insert(image.clone());
+                        }
+                        Upstream::Project(id)
+                    }
                     None => Upstream::Image(image.clone()),
                 };
                 found.add(upstream, pinned);

@@ -2,6 +2,8 @@
 //!
 //! What is here knows nothing of sockets, clocks or databases.
 
+pub mod age;
+pub mod base;
 pub mod containerfile;
 pub mod discovery;
 pub mod event;

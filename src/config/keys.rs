@@ -11,8 +11,8 @@ use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope
 use super::shares::{FreeBytes, FreeInodes};
 use super::texts::{
     Address, Any, Argument, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
-    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, Pattern, ProjectPath, Reference, Runtime,
-    Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
+    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, Pattern, PlatformName, ProjectPath,
+    Reference, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -265,6 +265,8 @@ table! {
     tables {
         args: Map<Argument, Any>,
         notify: NotifyKeys,
+        watch: WatchKeys,
+        audit: AuditKeys,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         project: Vec<ChainProjectKeys>,
     }
@@ -275,6 +277,30 @@ table! {
     NotifyKeys {
         command: List<Any>,
         after: TimeSpan,
+    }
+}
+
+/// Requests at once to one registry.
+pub(super) type AtOnce = Bounded<1, 32>;
+
+table! {
+    /// Keys of `[chain.watch]`.
+    WatchKeys {
+        enabled: bool,
+        every: TimeSpan,
+        rebuild: bool,
+        include: List<Pattern>,
+        exclude: List<Pattern>,
+        auth_file: Text<HostDirectory>,
+        platform: Text<PlatformName>,
+        concurrency: AtOnce,
+    }
+}
+
+table! {
+    /// Keys of `[chain.audit]`.
+    AuditKeys {
+        max_age: TimeSpan,
     }
 }
 

@@ -36,10 +36,11 @@ pub use effective::to_toml;
 pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;
 pub use settings::{
-    BuildDriver, BuildSettings, BuildStorage, ChainProject, ChainSettings, ConfiguredService, ExecMode, GitlabSettings,
-    HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, Kickoff, LaneScope, LaneSettings, Network,
-    NetworkSettings, NotifySettings, PodmanSettings, PolicyRule, Profile, PullPolicy, PurgeSettings, QuietHours,
-    Resources, ServiceSettings, Settings, Share, SocketSettings, UserNamespace, WebhookSettings,
+    AuditSettings, BuildDriver, BuildSettings, BuildStorage, ChainProject, ChainSettings, ConfiguredService, ExecMode,
+    GitlabSettings, HelperMode, HelperSettings, ImageSettings, Isolation, JobSettings, Kickoff, LaneScope,
+    LaneSettings, Network, NetworkSettings, NotifySettings, PodmanSettings, PolicyRule, Profile, PullPolicy,
+    PurgeSettings, QuietHours, Resources, ServiceSettings, Settings, Share, SocketSettings, UserNamespace,
+    WatchSettings, WebhookSettings,
 };
 pub use sources::drop_ins;
 

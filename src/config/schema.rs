@@ -5,8 +5,8 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
-    ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys, NotifyKeys,
-    PolicyKeys, PurgeKeys, ServiceKeys, WebhookKeys,
+    AuditKeys, ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, JobKeys, LaneKeys, LimitKeys, MaximumKeys,
+    NotifyKeys, PolicyKeys, PurgeKeys, ServiceKeys, WatchKeys, WebhookKeys,
 };
 
 /// What a table may hold.
@@ -47,6 +47,8 @@ const CHAIN: Shape = Shape::Keys {
     tables: &[
         ("args", Shape::Free),
         ("notify", Shape::Keys { keys: keys_of::<NotifyKeys>, tables: &[] }),
+        ("watch", Shape::Keys { keys: keys_of::<WatchKeys>, tables: &[] }),
+        ("audit", Shape::Keys { keys: keys_of::<AuditKeys>, tables: &[] }),
         ("project", Shape::List(&CHAIN_PROJECT)),
     ],
 };
@@ -139,7 +141,16 @@ mod tests {
         let job = ["job", "job.maximum", "job.service", "job.helper", "job.services.0"];
         let own: Vec<String> = job.iter().map(|header| format!("profile.NAME.{header}")).collect();
         let mut expected = vec!["", "socket", "podman", "gitlab"];
-        expected.extend(["chain", "chain.notify", "chain.project.0", "webhook", "lanes", "purge"]);
+        expected.extend([
+            "chain",
+            "chain.notify",
+            "chain.watch",
+            "chain.audit",
+            "chain.project.0",
+            "webhook",
+            "lanes",
+            "purge",
+        ]);
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);
         expected.extend(own.iter().map(String::as_str));

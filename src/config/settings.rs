@@ -10,7 +10,9 @@ mod chain;
 mod job;
 mod lanes;
 
-pub use chain::{ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WebhookSettings};
+pub use chain::{
+    AuditSettings, ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WatchSettings, WebhookSettings,
+};
 
 pub use job::{
     BuildDriver, BuildSettings, BuildStorage, ConfiguredService, ExecMode, HelperMode, HelperSettings, ImageSettings,

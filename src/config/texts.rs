@@ -132,6 +132,8 @@ forms! {
     Reference: |text| !text.is_empty() && !text.starts_with(['-', '/']) && !text.contains(char::is_whitespace) && !text.contains(".."), "is no branch; write its name, such as \"main\"";
     /// Where to listen.
     Listen: |text| text == "off" || text.parse::<std::net::SocketAddr>().is_ok(), "is no address to listen at; write one such as \"127.0.0.1:9252\" or \"[::1]:9252\", or \"off\"";
+    /// A platform of images.
+    PlatformName: |text| crate::registry::Platform::try_from(text.to_owned()).is_ok(), "is no platform; write one such as \"linux/amd64\" or \"linux/arm/v7\"";
     /// An OCI runtime.
     Runtime: |text| is_absolute(text) || (!text.is_empty() && !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))),
         "is no runtime; write a name of containers.conf such as \"crun\", or an absolute path";

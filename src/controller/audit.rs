@@ -27,7 +27,7 @@ impl Controller {
         let mut findings = Vec::new();
         let mut images: BTreeMap<&str, (BTreeSet<&str>, bool)> = BTreeMap::new();
         let mut add = |kind: &str, subject: &str, words: String, is_problem| {
-            findings.push(Finding { kind: kind.to_owned(), subject: subject.to_owned(), words, is_problem });
+            findings.push(Finding { kind: kind.to_owned(), subject: subject.to_owned(), words, is_problem, age: None });
         };
         for (id, project) in &state.facts.projects {
             let Some(about) = state.about.get(id) else { continue };
@@ -71,15 +71,11 @@ impl Controller {
                 }
             }
         }
+        for (id, project) in &state.facts.projects {
+            findings.extend(self.own_finding(&state, *id, project));
+        }
         for (image, (users, pinned)) in images {
-            let users: Vec<&str> = users.into_iter().collect();
-            let fixed = if pinned { ", by its digest" } else { "" };
-            add(
-                "external-image",
-                image,
-                format!("no project of the chain builds it; built on{fixed} by {}", users.join(", ")),
-                false,
-            );
+            findings.push(self.image_finding(&state, image, users, pinned));
         }
         findings
     }
@@ -111,8 +107,13 @@ impl Controller {
 
     async fn allowlist(&self, upstream: ProjectId, users: Vec<String>) -> Vec<Finding> {
         let path = self.state().path(upstream);
-        let finding =
-            |kind: &str, subject: String, words| Finding { kind: kind.to_owned(), subject, words, is_problem: true };
+        let finding = |kind: &str, subject: String, words| Finding {
+            kind: kind.to_owned(),
+            subject,
+            words,
+            is_problem: true,
+            age: None,
+        };
         match self.gitlab.job_token_allowlist(upstream).await {
             Ok(None) => Vec::new(),
             Ok(Some(allowed)) => {

@@ -3,8 +3,11 @@
 //! Two loops. One looks at everything on a timer (`sync`), the other at projects of which an event came, and makes a pass after each
 //! change (`work`). Neither needs the other: what one misses, the other finds.
 
+mod ages;
 mod audit;
+mod bases;
 mod commands;
+mod counts;
 mod hooks;
 mod look;
 mod notify;
@@ -16,6 +19,7 @@ mod start;
 mod state;
 mod sync;
 mod view;
+mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,10 +31,12 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::facts::ProjectId;
 use crate::config::{ChainSettings, Settings, WebhookSettings};
 use crate::gitlab::Client;
+use crate::registry::Registry;
 use crate::store::{NewEvent, Store};
 use state::State;
 
 pub use commands::SYNC_MAX;
+pub use counts::ImageCounts;
 pub use secrets::HookSecrets;
 
 /// How long until the next pass while something is due that only time brings on.
@@ -49,6 +55,8 @@ pub struct Controller {
     webhook: WebhookSettings,
     gitlab: Arc<Client>,
     store: Arc<Store>,
+    /// None: registries are asked nothing.
+    registry: Option<Registry>,
     secrets: HookSecrets,
     state: Mutex<State>,
     /// Held from taking what is to be saved until it is saved: what is newer is written later.
@@ -81,12 +89,15 @@ impl Controller {
         }
         let secrets = HookSecrets::read(&settings.webhook, &settings.state_dir)?;
         let store = Store::open(&settings.state_dir).await?;
-        let state = State::load(&store).await?;
+        let mut state = State::load(&store).await?;
+        state.looks = watch::load(&store, &settings.chain.watch.platform).await?;
+        let registry = watch::registry(settings)?;
         Ok(Some(Arc::new(Self {
             settings: settings.chain.clone(),
             webhook: settings.webhook.clone(),
             gitlab,
             store: Arc::new(store),
+            registry,
             secrets,
             state: Mutex::new(state),
             saving: tokio::sync::Mutex::new(()),

@@ -2,7 +2,7 @@
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::config::ChainSettings;
+use crate::config::{ChainSettings, WatchSettings};
 
 /// The patterns of the settings.
 #[derive(Debug)]
@@ -30,6 +30,25 @@ impl Patterns {
     /// Whether a project of this path is in the chain.
     pub(super) fn has(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
+    }
+}
+
+/// Which images are watched.
+#[derive(Debug)]
+pub(super) struct Images {
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl Images {
+    pub(super) fn of(settings: &WatchSettings) -> Self {
+        let include = (!settings.include.is_empty()).then(|| set(&settings.include));
+        Self { include, exclude: set(&settings.exclude) }
+    }
+
+    /// Whether an image of this full name is watched.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.include.as_ref().is_none_or(|include| include.is_match(name)) && !self.exclude.is_match(name)
     }
 }
 

@@ -9,7 +9,7 @@ use super::Controller;
 use crate::chain::discovery::Catalog;
 use crate::chain::facts::{Facts, Project, ProjectId, Time};
 use crate::config::ChainSettings;
-use crate::store::{About, Kept, Store};
+use crate::store::{About, Built, ImageLook, Kept, Store};
 
 /// The setting that says whether the whole chain is paused.
 pub(super) const PAUSED: &str = "paused";
@@ -23,6 +23,14 @@ pub(super) struct State {
     pub about: BTreeMap<ProjectId, About>,
     /// Facts of projects that are not in the list any more: should they come back, nothing is forgotten.
     pub absent: BTreeMap<ProjectId, Project>,
+    /// Images that no project builds, by their full names.
+    pub looks: BTreeMap<String, ImageLook>,
+    /// What the projects' last successes were built on.
+    pub built: BTreeMap<ProjectId, Built>,
+    /// When that is looked at again, where a registry did not answer.
+    pub base_again: BTreeMap<ProjectId, Instant>,
+    /// By project, and by what it builds on: the images that its files name.
+    pub named: BTreeMap<ProjectId, BTreeMap<ProjectId, BTreeSet<String>>>,
     /// Projects that somebody has to look at.
     pub dirty: BTreeSet<ProjectId>,
     /// When each was looked at last: what a scan saw before that is old.
@@ -71,6 +79,7 @@ impl State {
         let mut state =
             Self { paused: store.setting(PAUSED).await?.is_some_and(|value| value == "yes"), ..Self::default() };
         state.facts.images = store.images().await?;
+        state.built = store.built().await?;
         for (id, kept) in store.projects().await? {
             if kept.about.absent_since.is_some() {
                 state.absent.insert(id, kept.facts);
@@ -79,6 +88,7 @@ impl State {
             }
             state.about.insert(id, kept.about);
         }
+        state.facts.begin_edges();
         Ok(state)
     }
 

@@ -11,7 +11,7 @@ use super::scan::{FILES, Found, Listing, some_at_once};
 use super::state::{State, SyncReport};
 use crate::chain::discovery::{Files, discover};
 use crate::chain::facts::{ProjectId, Time};
-use crate::store::Kept;
+use crate::store::{About, Kept};
 
 /// How long what is known of a project outlives its place in the list, in milliseconds: a token that lost a group for some days gets
 /// everything back.
@@ -148,25 +148,23 @@ impl Controller {
         let catalog = state.catalog(&self.gitlab.hosts());
         for id in present {
             let Some(about) = state.about.get_mut(id) else { continue };
-            let file = |path: &str| about.files.get(path).map(String::as_str);
-            let further = about.files.iter().filter(|(path, _)| !FILES.contains(&path.as_str()));
-            let files = Files {
-                deps: file(".gitlab-deps"),
-                containerfile: file("Containerfile"),
-                dockerfile: file("Dockerfile"),
-                further: further.map(|(path, text)| (path.as_str(), text.as_str())).collect(),
-            };
-            let mut args = self.settings.args.clone();
-            // What GitLab gives to every build of the project.
-            if let Some(prefix) = &about.registry_prefix {
-                let registry = prefix.split('/').next().unwrap_or_default();
-                args.entry("CI_REGISTRY_IMAGE".to_owned()).or_insert_with(|| prefix.clone());
-                args.entry("CI_REGISTRY".to_owned()).or_insert_with(|| registry.to_owned());
-            }
-            let found = discover(&files, &catalog, &args);
+            let found = discover(&files_of(about), &catalog, &self.build_args(about));
             about.findings = found.problems;
+            state.named.insert(*id, found.named);
             state.facts.set_edges(*id, found.upstreams);
         }
+    }
+
+    /// The values that builds of a project get.
+    pub(super) fn build_args(&self, about: &About) -> BTreeMap<String, String> {
+        let mut args = self.settings.args.clone();
+        // What GitLab gives to every build of the project.
+        if let Some(prefix) = &about.registry_prefix {
+            let registry = prefix.split('/').next().unwrap_or_default();
+            args.entry("CI_REGISTRY_IMAGE".to_owned()).or_insert_with(|| prefix.clone());
+            args.entry("CI_REGISTRY".to_owned()).or_insert_with(|| registry.to_owned());
+        }
+        args
     }
 
     async fn look_at(&self, ids: Vec<ProjectId>) {
@@ -227,6 +225,18 @@ impl Controller {
             }
         };
         tokio::time::timeout(limit, done).await.is_ok()
+    }
+}
+
+/// The files that say what a project builds on.
+pub(super) fn files_of(about: &About) -> Files<'_> {
+    let file = |path: &str| about.files.get(path).map(String::as_str);
+    let further = about.files.iter().filter(|(path, _)| !FILES.contains(&path.as_str()));
+    Files {
+        deps: file(".gitlab-deps"),
+        containerfile: file("Containerfile"),
+        dockerfile: file("Dockerfile"),
+        further: further.map(|(path, text)| (path.as_str(), text.as_str())).collect(),
     }
 }
 

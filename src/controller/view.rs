@@ -6,7 +6,7 @@ use super::Controller;
 use super::state::State;
 use crate::chain::facts::{ProjectId, Time, Upstream};
 use crate::chain::reconcile::{self, Decision};
-use crate::protocol::chain::{ChainStatus, EdgeLine, PlanRow, ProjectLine};
+use crate::protocol::chain::{BaseLine, ChainStatus, EdgeLine, PlanRow, ProjectLine};
 
 /// A state in one word.
 pub(super) fn kind(state: &reconcile::State) -> &'static str {
@@ -70,18 +70,30 @@ fn because(known: &State, decision: &Decision) -> Vec<String> {
 
 /// The same in a sentence.
 pub(super) fn reason(known: &State, decision: &Decision) -> String {
-    let names: Vec<String> = decision.because.iter().map(|upstream| name(known, upstream)).collect();
-    match (names.is_empty(), decision.asked) {
-        (true, _) => "somebody asked for it".to_owned(),
-        (false, true) => format!("somebody asked for it, and {} succeeded", names.join(", ")),
-        (false, false) => format!("{} succeeded", names.join(", ")),
-    }
+    let (images, projects): (Vec<&Upstream>, Vec<&Upstream>) =
+        decision.because.iter().partition(|upstream| matches!(upstream, Upstream::Image(_)));
+    let names = |upstreams: &[&Upstream], what: &str| {
+        let names: Vec<String> = upstreams.iter().map(|upstream| name(known, upstream)).collect();
+        (!names.is_empty()).then(|| format!("{} {what}", names.join(", ")))
+    };
+    let asked = (decision.asked || decision.because.is_empty()).then(|| "somebody asked for it".to_owned());
+    let reasons = [asked, names(&projects, "succeeded"), names(&images, "moved")];
+    reasons.into_iter().flatten().collect::<Vec<String>>().join(", and ")
 }
 
 fn name(known: &State, upstream: &Upstream) -> String {
     match upstream {
         Upstream::Project(id) => known.path(*id),
         Upstream::Image(image) => image.clone(),
+    }
+}
+
+/// What an image was built on, in one word.
+pub(super) fn base_word(on_new: Option<bool>) -> &'static str {
+    match on_new {
+        Some(true) => "new",
+        Some(false) => "old",
+        None => "unknown",
     }
 }
 
@@ -103,6 +115,7 @@ impl Controller {
         projects.sort_by(|one, other| one.path.cmp(&other.path));
         let mut problems = state.last_sync.problems.clone();
         problems.extend(state.trouble.iter().cloned());
+        problems.extend(state.image_troubles());
         if let Some(why) = &state.last_sync.rest_alone {
             problems.push(format!("without GraphQL each look costs requests for each project: {why}"));
         }
@@ -132,6 +145,15 @@ impl Controller {
                 Upstream::Image(_) => None,
             },
             pinned: edge.pinned,
+            moved_at: match &edge.upstream {
+                Upstream::Image(image) => state.looks.get(image).and_then(|look| look.moves.last).map(rfc3339),
+                Upstream::Project(_) => None,
+            },
+        });
+        let base = state.built.get(&id).map(|built| BaseLine {
+            state: base_word(built.on_new).to_owned(),
+            words: built.words.clone(),
+            since: rfc3339(built.since),
         });
         let words = words_of(state, &decision.state);
         let hook = about.hook.problem.iter().map(|problem| format!("its webhook: {problem}"));
@@ -151,6 +173,7 @@ impl Controller {
             paused: facts.paused,
             problems: about.problems.iter().cloned().chain(hook).collect(),
             findings: about.findings.clone(),
+            base,
         })
     }
 

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::config::GitlabSettings;
+use crate::registry::Login;
 use crate::sys::secrets::Secret;
 use request::{Call, Pace};
 use token::Token;
@@ -115,6 +116,14 @@ impl Client {
     #[must_use]
     pub fn has_token(&self) -> bool {
         self.token.is_there()
+    }
+
+    /// The token as a login for GitLab's own registry (any user name goes with it). Only GitLab itself may see it: a registry that sends
+    /// people elsewhere for their login learns nothing.
+    #[must_use]
+    pub fn registry_login(&self) -> Option<Login> {
+        let host = self.url.host_str()?.to_owned();
+        Some(Login { user: "windlass".to_owned(), password: self.token.get()?, only_to: Some([host].into()) })
     }
 
     /// Where GitLab is, with a slash at the end.

@@ -140,10 +140,24 @@ pub struct ProjectLine {
     pub problems: Vec<String>,
     /// What in its files could not be understood.
     pub findings: Vec<String>,
+    /// What its last success was built on; none: nobody has looked.
+    #[serde(default)]
+    pub base: Option<BaseLine>,
+}
+
+/// Whether an image was built on what its base is now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseLine {
+    /// `new`, `old` or `unknown`.
+    pub state: String,
+    /// In words.
+    pub words: String,
+    /// Since when it has been so.
+    pub since: String,
 }
 
 /// What a project builds on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeLine {
     /// A project's path, or an image.
     pub name: String,
@@ -151,6 +165,9 @@ pub struct EdgeLine {
     pub project: Option<i64>,
     /// Whether a digest says which: then nothing is rebuilt for it.
     pub pinned: bool,
+    /// When an image that no project builds was seen to move last.
+    #[serde(default)]
+    pub moved_at: Option<String>,
 }
 
 /// What a pass would do with a project.
@@ -204,7 +221,7 @@ pub struct StartLine {
 /// Something that an administrator should know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// `cycle`, `no-webhook`, `unreadable`, `not-allowed`, `pinned`, `external-image`, `problem`.
+    /// `cycle`, `no-webhook`, `unreadable`, `not-allowed`, `pinned`, `external-image`, `own-image`, `old-base`, `problem`.
     pub kind: String,
     /// A project's path, or an image.
     pub subject: String,
@@ -212,4 +229,26 @@ pub struct Finding {
     pub words: String,
     /// Whether somebody has to do something.
     pub is_problem: bool,
+    /// Of an image: how old it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<ImageAge>,
+}
+
+/// How old an image is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageAge {
+    /// `ok`, `stale`, `too-young`, or `unknown` where nobody watches it.
+    pub verdict: String,
+    /// When it moved, or was built, last.
+    pub moved_at: Option<String>,
+    /// Since when it has been watched.
+    pub watched_since: Option<String>,
+    /// How long it takes from one move to the next on average, in seconds.
+    pub every_s: Option<i64>,
+    /// What it stands for.
+    pub digest: Option<String>,
+    /// Who builds on it.
+    pub users: Vec<String>,
+    /// Why its registry can't say, if it can't.
+    pub error: Option<String>,
 }

@@ -50,6 +50,7 @@ impl Chain {
         }
         tasks.spawn(announce_chain(Arc::clone(&self.controller), line, shutdown.clone()));
         tasks.spawn(Arc::clone(&self.controller).sync_forever(shutdown.clone()));
+        tasks.spawn(Arc::clone(&self.controller).watch_forever(shutdown.clone()));
         tasks.spawn(self.controller.work_forever(shutdown.clone()));
     }
 }

@@ -4,6 +4,7 @@
 
 mod events;
 mod history;
+mod images;
 mod projects;
 mod rows;
 
@@ -22,6 +23,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use events::{EventRow, NewEvent};
 pub use history::StartRow;
+pub use images::{Built, ImageLook, ImageSeen, NewDigest};
 pub use projects::{About, HookState, Kept};
 
 /// The file in the state directory.

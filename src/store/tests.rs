@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
+use crate::chain::age::Moves;
 use crate::chain::event::Event;
 use crate::chain::facts::{Attempt, Baseline, Edge, Outcome, Pipeline, Project, Status, Success, Upstream};
+use crate::registry::Digest;
 
 fn project() -> Kept {
     let success = Success { id: 7, at: 70 };
@@ -156,4 +158,42 @@ async fn a_backup_is_a_whole_database_that_nobody_else_may_read() {
     assert!(error.contains("exists"), "{error}");
     // While the first is in use.
     assert_eq!(Store::open(other.path()).await.unwrap().projects().await.unwrap()[&1], kept);
+}
+
+#[tokio::test]
+async fn an_images_digests_are_kept_and_the_numbers_of_its_moves_never_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = "docker.io/library/debian:stable";
+    let digest = |text: &str| Digest::of(text.as_bytes());
+    let seen = |text: &str| ImageSeen { digest: digest(text), platform_digest: digest(&format!("{text} for us")) };
+    let new = |text: &str, moved, at| NewDigest { seen: seen(text), moved, at, counts: true };
+    let mut look = ImageLook { next_at: 500, looked_at: Some(100), ..ImageLook::default() };
+    let first = store.save_look(name, &look, Some(&new("a", false, 100))).await.unwrap().unwrap();
+    let second = store.save_look(name, &look, Some(&new("b", true, 200))).await.unwrap().unwrap();
+    assert!(second.is_newer_than(&first) && second.at == 200);
+    look.error = Some("down".into());
+    look.failed_since = Some(300);
+    assert_eq!(store.save_look(name, &look, None).await.unwrap(), None);
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let mut moves = Moves { since: 100, ..Moves::default() };
+    moves.add(200);
+    let expected = ImageLook { seen: Some(seen("b")), moves, ..look.clone() };
+    assert_eq!(store.looks().await.unwrap(), BTreeMap::from([(name.to_owned(), expected)]));
+    assert_eq!(store.images().await.unwrap()[name], second);
+    assert_eq!(store.digests_of(name, &seen("a").platform_digest).await.unwrap(), [digest("a")]);
+    store.forget_images(&[name.to_owned()]).await.unwrap();
+    assert!(store.looks().await.unwrap().is_empty() && store.images().await.unwrap().is_empty());
+    let again = store.save_look(name, &look, Some(&new("c", false, 400))).await.unwrap().unwrap();
+    assert!(again.is_newer_than(&second));
+    // What a project was built on goes with it.
+    store.save(&[(1, &project())]).await.unwrap();
+    let built = Built { pipeline: 7, on_new: Some(false), words: "old".into(), since: 5 };
+    assert!(!store.save_built(2, &built).await.unwrap(), "of a project that is not there");
+    assert!(store.save_built(1, &built).await.unwrap());
+    store.save(&[(1, &project())]).await.unwrap();
+    assert_eq!(store.built().await.unwrap(), BTreeMap::from([(1, built)]));
+    store.forget(&[1]).await.unwrap();
+    assert!(store.built().await.unwrap().is_empty());
 }

@@ -5,9 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod base;
 mod commands;
 mod discovery;
 mod endpoint;
 mod faults;
 mod hooks;
 mod order;
+mod watch;

@@ -75,8 +75,8 @@ impl Chain {
         (chain, diamond)
     }
 
-    /// One of the group `images` of this GitLab, with these settings over the defaults of tests: nothing settles, and the timer is far
-    /// away.
+    /// One of the group `images` of this GitLab, with these settings over the defaults of tests: nothing settles, the timer is far
+    /// away, and registries are asked nothing.
     pub fn of(gitlab: FakeGitlab, toml: &str) -> Self {
         if !gitlab.knows(TOKEN) {
             gitlab.token(&json!({"token": TOKEN}));
@@ -199,7 +199,7 @@ fn settings(gitlab: &FakeGitlab, secrets: &TempDir, port: u16, toml: &str) -> St
     write_secret(secrets.path().join("token"), TOKEN);
     write_secret(secrets.path().join("hook"), SECRET);
     let mut settings: toml::Table = toml::from_str(&format!(
-        "[gitlab]\nurl = '{}'\ntoken_file = '{}'\n[chain]\ngroups = ['images']\ninterval = '1h'\nsettle = '0s'\n\
+        "[gitlab]\nurl = '{}'\ntoken_file = '{}'\n[chain]\ngroups = ['images']\ninterval = '1h'\nsettle = '0s'\n[chain.watch]\nenabled = false\n\
          [webhook]\nlisten = '127.0.0.1:{port}'\nurl = 'http://127.0.0.1:{port}/hooks/gitlab'\nverify_tls = false\nsecret_file = '{}'\n",
         gitlab.url(),
         secrets.path().join("token").display(),

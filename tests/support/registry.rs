@@ -80,6 +80,13 @@ impl Registry {
         log.lines().filter(|line| line.contains("\"GET /v2/") && line.contains("/manifests/")).count()
     }
 
+    /// The questions for the digest of a tag that it has logged.
+    pub fn heads(&self, name: &str, tag: &str) -> usize {
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap();
+        let question = format!("\"HEAD /v2/{name}/manifests/{tag} ");
+        log.lines().filter(|line| line.contains(&question)).count()
+    }
+
     /// All requests that it has logged.
     pub fn requests(&self) -> usize {
         fs::read_to_string(self.dir.path().join("log"))

@@ -39,7 +39,7 @@ impl Daemon {
         let (at, port) = (directory.display(), taken.map_err(say("find a free port"))?.port());
         let own: toml::Table = format!(
             "run_dir = '{at}/run'\nstate_dir = '{at}/state'\n[gitlab]\nurl = '{}'\ntoken_file = '{at}/token'\n\
-             [chain]\ngroups = ['images']\ninterval = '1day'\n\
+             [chain]\ngroups = ['images']\ninterval = '1day'\n[chain.watch]\nenabled = false\n\
              [webhook]\nlisten = '127.0.0.1:{port}'\nurl = 'http://127.0.0.1:{port}/hooks/gitlab'\nsecret_file = '{at}/hook'\nverify_tls = false\n",
             gitlab.url()
         )

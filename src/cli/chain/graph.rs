@@ -202,7 +202,12 @@ mod tests {
             words: "fresh".into(),
             upstreams: on
                 .iter()
-                .map(|id| EdgeLine { name: id.to_string(), project: Some(*id), pinned: *id == 9 })
+                .map(|id| EdgeLine {
+                    name: id.to_string(),
+                    project: Some(*id),
+                    pinned: *id == 9,
+                    ..EdgeLine::default()
+                })
                 .collect(),
             ..ProjectLine::default()
         };

@@ -123,8 +123,11 @@ enum ChainCommand {
         #[command(flatten)]
         asking: Asking,
     },
-    /// What somebody should know: cycles, files that can't be read, missing webhooks and rights, fixed digests, external images
-    #[command(after_help = "Exit code 1 where something has to be done, so that cron can tell.")]
+    /// What somebody should know: cycles, files that can't be read, missing webhooks and rights, fixed digests, external images and how
+    /// old they are, images that were not rebuilt for long or were built on an old base
+    #[command(
+        after_help = "Exit code 0: nothing has to be done. 1: something has to be: a finding marked with !. Images are\nok, stale (older than [chain.audit] max_age, which is one of those findings) or too-young to say.\n\nExamples:\n  windlass chain audit || mail -s 'image chain' ops@example.com\n  windlass chain audit --json | jq '.[] | select(.age.verdict == \"stale\")'"
+    )]
     Audit {
         #[command(flatten)]
         asking: Asking,

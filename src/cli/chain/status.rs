@@ -58,9 +58,10 @@ fn table(status: &ChainStatus) -> String {
     for project in &status.projects {
         let marks = if project.problems.is_empty() && project.findings.is_empty() { "" } else { " (!)" };
         let paused = if project.paused { " (paused)" } else { "" };
+        let base = if is_on_old_base(project) { " (on an old base)" } else { "" };
         rows.push([
             format!("{}{marks}", project.path),
-            format!("{}{paused}", project.words),
+            format!("{}{paused}{base}", project.words),
             ago(&project.since),
             project.because.join(", "),
             project.pipeline.map_or_else(|| "-".to_owned(), |id| id.to_string()),
@@ -71,6 +72,10 @@ fn table(status: &ChainStatus) -> String {
         text.push_str("\n(!) something is wrong with it: windlass chain status PROJECT says what\n");
     }
     text
+}
+
+fn is_on_old_base(project: &ProjectLine) -> bool {
+    project.base.as_ref().is_some_and(|base| base.state == "old")
 }
 
 /// All there is to say of a project.
@@ -95,7 +100,12 @@ fn whole(project: &ProjectLine) -> String {
     for edge in &project.upstreams {
         let kind = if edge.project.is_some() { "" } else { ", which no project of the chain builds" };
         let pinned = if edge.pinned { ", by a fixed digest" } else { "" };
-        rows.push(["builds on".to_owned(), format!("{}{kind}{pinned}", edge.name)]);
+        let moved = edge.moved_at.as_deref().map_or_else(String::new, |at| format!("; it moved {} ago", ago(at)));
+        rows.push(["builds on".to_owned(), format!("{}{kind}{pinned}{moved}", edge.name)]);
+    }
+    if let Some(base) = &project.base {
+        let since = if base.state == "old" { format!(", for {}", ago(&base.since)) } else { String::new() };
+        rows.push(["base".to_owned(), format!("{}: {}{since}", base.state, base.words)]);
     }
     for problem in project.problems.iter().chain(&project.findings) {
         rows.push(["wrong".to_owned(), problem.clone()]);
@@ -124,7 +134,12 @@ mod tests {
             words: "blocked by images/ruby".into(),
             because: vec!["images/base".into()],
             since: "2026-01-01T00:00:00Z".into(),
-            upstreams: vec![EdgeLine { name: "docker.io/library/debian:stable".into(), project: None, pinned: true }],
+            upstreams: vec![EdgeLine {
+                name: "docker.io/library/debian:stable".into(),
+                project: None,
+                pinned: true,
+                moved_at: None,
+            }],
             ..ProjectLine::default()
         }
     }

@@ -1,7 +1,7 @@
 //! `[gitlab]`, `[chain]` and `[webhook]` as keys.
 
 use crate::config::hours::{Hours, Moment};
-use crate::config::keys::{ChainKeys, ChainProjectKeys, GitlabKeys, NotifyKeys, WebhookKeys};
+use crate::config::keys::{AuditKeys, ChainKeys, ChainProjectKeys, GitlabKeys, NotifyKeys, WatchKeys, WebhookKeys};
 use crate::config::settings::{ChainSettings, GitlabSettings, WebhookSettings};
 use crate::config::texts::{Bounded, Text};
 use crate::config::values::TimeSpan;
@@ -33,6 +33,17 @@ pub(super) fn chain(settings: &ChainSettings) -> ChainKeys {
         history: Some(TimeSpan(settings.history)),
         args: settings.args.iter().map(|(name, value)| (Text::of(name), Text::of(value))).collect(),
         notify: NotifyKeys { command: texts(&settings.notify.command), after: Some(TimeSpan(settings.notify.after)) },
+        watch: WatchKeys {
+            enabled: Some(settings.watch.enabled),
+            every: Some(TimeSpan(settings.watch.every)),
+            rebuild: Some(settings.watch.rebuild),
+            include: texts(&settings.watch.include),
+            exclude: texts(&settings.watch.exclude),
+            auth_file: settings.watch.auth_file.as_ref().map(|path| Text::of(path.display().to_string())),
+            platform: Some(Text::of(settings.watch.platform.to_string())),
+            concurrency: Some(Bounded(settings.watch.concurrency)),
+        },
+        audit: AuditKeys { max_age: Some(TimeSpan(settings.audit.max_age)) },
         project: settings
             .overrides
             .values()

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::registry::Platform;
+
 /// The image chain. Without groups and projects there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChainSettings {
@@ -40,6 +42,10 @@ pub struct ChainSettings {
     pub history: Duration,
     /// What is told of projects that stay failed or blocked.
     pub notify: NotifySettings,
+    /// How images that no project builds are watched.
+    pub watch: WatchSettings,
+    /// What is too old.
+    pub audit: AuditSettings,
     /// What is different for single projects; by path, in lower case.
     pub overrides: BTreeMap<String, ChainProject>,
 }
@@ -70,6 +76,34 @@ pub struct NotifySettings {
     pub command: Vec<String>,
     /// How long a project has to be failed or blocked before.
     pub after: Duration,
+}
+
+/// How images that no project builds are watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WatchSettings {
+    /// Whether registries are asked anything.
+    pub enabled: bool,
+    /// How often each image is looked up.
+    pub every: Duration,
+    /// Whether one that has moved is a reason to build; else that is only recorded.
+    pub rebuild: bool,
+    /// Patterns of images' full names: only what fits one of them is watched. Empty: everything is.
+    pub include: Vec<String>,
+    /// Patterns of images that are not watched.
+    pub exclude: Vec<String>,
+    /// podman's auth file with logins for registries.
+    pub auth_file: Option<PathBuf>,
+    /// The platform whose image counts.
+    pub platform: Platform,
+    /// Requests at once to one registry.
+    pub concurrency: u32,
+}
+
+/// What is too old.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditSettings {
+    /// How old an image may get without moving, or being rebuilt.
+    pub max_age: Duration,
 }
 
 /// A part of each day, in local time; it may go over midnight.

@@ -75,6 +75,9 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     (found.chain.groups, found.chain.projects, found.chain.include, found.chain.exclude) = Default::default();
     (found.chain.files, found.chain.kickoff, found.chain.notify.command) = Default::default();
     (found.chain.quiet_hours, found.chain.done_when) = Default::default();
+    (found.chain.watch.include, found.chain.watch.exclude, found.chain.watch.auth_file) = Default::default();
+    assert_eq!(found.chain.watch.platform.to_string(), "linux/amd64");
+    found.chain.watch.platform = crate::registry::Platform::of_host();
     (found.webhook.url, found.webhook.secret_file, found.webhook.signing_secret_file) = Default::default();
     (found.purge.max_size, found.purge.project_max_size) = Default::default();
     let job = &mut found.profiles.get_mut("default").unwrap().job;
@@ -147,6 +150,10 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[chain]\nkickoff = ['Sunday 3']", "chain.kickoff", "Sun 03:00"),
         ("[chain]\ninterval = '2days'", "chain.interval", "\"1day\""),
         ("[chain.notify]\nafter = '0s'", "chain.notify.after", "\"1s\""),
+        ("[chain.watch]\nevery = '0s'", "chain.watch.every", "\"1s\""),
+        ("[chain.watch]\nplatform = 'amd64'", "chain.watch.platform", "linux/amd64"),
+        ("[chain.watch]\nconcurrency = 0", "chain.watch.concurrency", "between 1 and 32"),
+        ("[chain.audit]\nmax_age = '90'", "chain.audit.max_age", "no unit"),
         ("[[chain.project]]\nref = 'x'", "chain.project", "path"),
         ("[[chain.project]]\npath = 'a'\n[[chain.project]]\npath = 'A'", "chain.project[1].path", "more than one"),
         ("[webhook]\nlisten = '9252'", "webhook.listen", "127.0.0.1:9252"),

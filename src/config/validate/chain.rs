@@ -7,8 +7,11 @@ use super::{DAY, HOUR};
 use crate::config::checks::Checker;
 use crate::config::input::Origin;
 use crate::config::keys::{ChainKeys, GitlabKeys, WebhookKeys};
-use crate::config::settings::{ChainProject, ChainSettings, GitlabSettings, NotifySettings, WebhookSettings};
+use crate::config::settings::{
+    AuditSettings, ChainProject, ChainSettings, GitlabSettings, NotifySettings, WatchSettings, WebhookSettings,
+};
 use crate::config::values::TimeSpan;
+use crate::registry::Platform;
 
 /// Where webhooks come in unless something else is said: this host alone, since TLS is a reverse proxy's.
 const LISTEN: &str = "127.0.0.1:9252";
@@ -47,6 +50,16 @@ pub(super) fn chain(check: &mut Checker, given: &ChainKeys, gitlab: &GitlabSetti
             command: texts(given.notify.command.as_ref()),
             after: span(check, "chain.notify.after", given.notify.after, HOUR, Duration::from_secs(1)..=DAY * 365),
         },
+        watch: watch(check, given),
+        audit: AuditSettings {
+            max_age: span(
+                check,
+                "chain.audit.max_age",
+                given.audit.max_age,
+                DAY * 90,
+                Duration::from_secs(1)..=DAY * 3660,
+            ),
+        },
         overrides: overrides(check, given),
     };
     if settings.is_on() && gitlab.url.is_none() {
@@ -54,6 +67,22 @@ pub(super) fn chain(check: &mut Checker, given: &ChainKeys, gitlab: &GitlabSetti
         check.wrong(&origin(key), "needs url in [gitlab]: whose projects these are");
     }
     settings
+}
+
+fn watch(check: &mut Checker, given: &ChainKeys) -> WatchSettings {
+    let given = &given.watch;
+    // It has been read as one.
+    let platform = given.platform.as_ref().and_then(|text| Platform::try_from(text.0.clone()).ok());
+    WatchSettings {
+        enabled: given.enabled.unwrap_or(true),
+        every: span(check, "chain.watch.every", given.every, HOUR * 6, Duration::from_secs(1)..=DAY * 30),
+        rebuild: given.rebuild.unwrap_or(true),
+        include: texts(given.include.as_ref()),
+        exclude: texts(given.exclude.as_ref()),
+        auth_file: given.auth_file.as_ref().map(|path| path.0.clone().into()),
+        platform: platform.unwrap_or_else(Platform::of_host),
+        concurrency: given.concurrency.map_or(2, |count| count.0),
+    }
 }
 
 fn overrides(check: &mut Checker, given: &ChainKeys) -> BTreeMap<String, ChainProject> {

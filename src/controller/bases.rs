@@ -1,0 +1,171 @@
+//! Built on the new base? After each success the image that was pushed is compared with what its base is now: a build that took an old base
+//! from a cache is a success all the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Controller;
+use super::patterns::Images;
+use super::sync::files_of;
+use crate::chain::base::{Evidence, Published, base_of, is_on};
+use crate::chain::facts::ProjectId;
+use crate::job::ImageRef;
+use crate::registry::{Registry, RegistryError};
+use crate::store::Built;
+
+/// How long until a check is tried again that a registry did not answer.
+const AGAIN: Duration = Duration::from_secs(300);
+/// Checks in one round; the others' turn comes with the next.
+const ROUND: usize = 50;
+
+/// What is compared.
+struct Pair {
+    pushed: ImageRef,
+    base: ImageRef,
+}
+
+impl Controller {
+    /// Looks at what the projects have pushed whose last success nobody has looked at.
+    pub(super) async fn check_bases(&self, registry: &Registry) {
+        if let Some(login) = self.gitlab.registry_login() {
+            let state = self.state();
+            let prefixes = state.about.values().filter_map(|about| about.registry_prefix.as_deref());
+            for host in prefixes.filter_map(|prefix| prefix.split('/').next()) {
+                registry.offer_login(host, login.clone());
+            }
+        }
+        let mut work: Vec<(ProjectId, i64)> = Vec::new();
+        let mut first: Vec<(ProjectId, i64)> = Vec::new();
+        {
+            let state = self.state();
+            let now = Instant::now();
+            for (id, project) in &state.facts.projects {
+                let success = project.success.map_or(0, |success| success.id);
+                match state.built.get(id) {
+                    // What was built before this was watched, nobody looks at.
+                    None if project.seen => first.push((*id, success)),
+                    Some(built) if built.pipeline != success => {
+                        if state.base_again.get(id).is_none_or(|again| *again <= now) {
+                            work.push((*id, success));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let now = self.gitlab.now();
+        for (id, pipeline) in first {
+            let words = "not looked at: it was built before".to_owned();
+            self.keep_built(id, Built { pipeline, on_new: None, words, since: now }).await;
+        }
+        for (id, pipeline) in work.into_iter().take(ROUND) {
+            self.check_base(registry, id, pipeline).await;
+        }
+    }
+
+    async fn check_base(&self, registry: &Registry, id: ProjectId, pipeline: i64) {
+        let before = self.state().built.get(&id).cloned();
+        let checked = match self.pair(id) {
+            Ok(pair) => self.compare(registry, &pair).await,
+            Err(words) => Ok((None, words)),
+        };
+        let (pipeline, on_new, words) = match checked {
+            Ok((on_new, words)) => (pipeline, on_new, words),
+            Err(error) => {
+                let mut state = self.state();
+                tracing::warn!(project = state.path(id), "what it was built on is not known: {error}");
+                state.base_again.insert(id, Instant::now() + AGAIN);
+                // The same success is looked at again.
+                (before.as_ref().map_or(0, |before| before.pipeline), None, error.to_string())
+            }
+        };
+        let same = before.filter(|before| before.on_new == on_new);
+        let since = same.map_or_else(|| self.gitlab.now(), |before| before.since);
+        if on_new == Some(false) {
+            tracing::warn!(project = self.state().path(id), "{words}");
+        }
+        self.keep_built(id, Built { pipeline, on_new, words, since }).await;
+    }
+
+    async fn keep_built(&self, id: ProjectId, built: Built) {
+        match self.store.save_built(id, &built).await {
+            Ok(true) => drop(self.state().built.insert(id, built)),
+            // It was found just now, and is not on record yet: the next round sees to it.
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error:#}"),
+        }
+    }
+
+    /// What a project has pushed and what it says it builds on; or why there is nothing to compare.
+    fn pair(&self, id: ProjectId) -> Result<Pair, String> {
+        let state = self.state();
+        let about = state.about.get(&id).ok_or("it is not in the chain any more")?;
+        let prefix = about.registry_prefix.as_deref().ok_or("it has no registry")?;
+        let base = base_of(&files_of(about), &self.build_args(about)).ok_or("it is not known what it builds on")?;
+        if base.contains('@') {
+            return Err("a digest says what it builds on".to_owned());
+        }
+        let is_project = state.catalog(&self.gitlab.hosts()).project_of(&base).is_some();
+        if !is_project && !Images::of(&self.settings.watch).has(&base) {
+            return Err(format!("{base} is not watched"));
+        }
+        // What most of those name that build on it; else what people call the newest.
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let named = state.named.iter().filter(|(owner, _)| **owner != id).filter_map(|(_, named)| named.get(&id));
+        named.flatten().for_each(|name| *names.entry(name).or_default() += 1);
+        let most = names.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned());
+        let pushed = most.unwrap_or_else(|| format!("{}:latest", prefix.to_ascii_lowercase()));
+        Ok(Pair { pushed: ImageRef::try_from(pushed)?, base: ImageRef::try_from(base)? })
+    }
+
+    /// Whether what was pushed was built on what its base is now, and that in words.
+    async fn compare(&self, registry: &Registry, pair: &Pair) -> Result<(Option<bool>, String), RegistryError> {
+        let platform = &self.settings.watch.platform;
+        let Pair { pushed, base } = pair;
+        let unless_missing = |error: RegistryError| match error {
+            // Nobody has to push there: that is no trouble of the registry's.
+            RegistryError::NotFound { image, .. } => Ok((None, format!("there is no image {image}"))),
+            RegistryError::NoPlatform { .. } => Ok((None, error.to_string())),
+            error => Err(error),
+        };
+        let found = async {
+            let head = registry.head(pushed).await?;
+            registry.image_manifest(pushed, &head.digest, platform).await
+        };
+        let image = match found.await {
+            Ok(image) => image,
+            Err(error) => return unless_missing(error),
+        };
+        let head = match registry.head(base).await {
+            Ok(head) => head,
+            Err(error) => return unless_missing(error),
+        };
+        let of_platform = registry.platform_digest(base, &head, platform).await?;
+        let mut digests = vec![head.digest.clone(), of_platform.clone()];
+        // An index moves with every platform, and stands for the same image of ours before and after.
+        digests.extend(self.store.digests_of(base.as_str(), &of_platform).await.unwrap_or_default());
+        let named = image.base();
+        let (mut layers, mut base_layers) = (Vec::new(), Vec::new());
+        if named.is_none() {
+            let manifest = registry.image_manifest(base, &of_platform, platform).await?;
+            layers = registry.config(pushed, &image).await?.diff_ids().to_vec();
+            base_layers = registry.config(base, &manifest).await?.diff_ids().to_vec();
+        }
+        let evidence = Evidence { named: named.as_ref(), layers: &layers };
+        let on_new = is_on(&evidence, &Published { digests: &digests, layers: &base_layers });
+        let now = of_platform.short();
+        let words = match (on_new, &named) {
+            (Some(true), _) => format!("{pushed} is built on {base} as it is now ({now})"),
+            (Some(false), Some(named)) => {
+                format!("{pushed} is built on an old base: {} of {base}, which is {now} now", named.short())
+            }
+            (Some(false), None) => {
+                format!("{pushed} is built on an old base: its lowest layers are not those of {base} ({now})")
+            }
+            (None, _) => format!("{pushed} does not say what it was built on"),
+        };
+        Ok((on_new, words))
+    }
+}
