@@ -80,6 +80,7 @@ impl Daemon {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "only the page's bench asks for it")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
