@@ -66,7 +66,8 @@ fn a_job_is_on_record_with_its_outcome_its_user_and_what_each_part_took() {
         assert_eq!(&row[key], value, "{key} of {row:#}");
     }
     let names = ["prepare_script", "get_sources", "build_script", "cleanup_file_variables"];
-    assert_eq!(results(&row), names.map(|name| (name.to_owned(), "success".to_owned())));
+    assert_eq!(results(&row), names.map(|name| (name.to_owned(), "exited".to_owned())));
+    assert_eq!(row["stages"][2]["exit_code"], 0, "{row:#}");
     let script = row["stages"][2]["ms"].as_u64().unwrap();
     assert!((300..20_000).contains(&script), "{row:#}");
     let (prepare, all) = (row["prepare_ms"].as_u64().unwrap(), row["duration_ms"].as_u64().unwrap());

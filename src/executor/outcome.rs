@@ -11,7 +11,7 @@ use crate::protocol::daemon::FailureClass;
 use crate::protocol::history::{JobOutcome, StageResult, StageRow};
 
 /// How much earlier than its timeout a job may seem to end because of it: the daemon hears of it later than gitlab-runner begins to count.
-const SLACK_MIN: Duration = Duration::from_secs(1);
+const SLACK_MIN: Duration = Duration::from_secs(3);
 const SLACK_MAX: Duration = Duration::from_secs(10);
 
 /// What came of a job.

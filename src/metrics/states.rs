@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 /// What is now.
@@ -59,6 +59,15 @@ impl States {
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix(super::PREFIX);
         let mut one = |name: &str, help: &str, unit: Option<Unit>, values: Vec<(Labels, i64)>| {
+            // A family would write braces around no labels.
+            if let [(labels, value)] = values.as_slice()
+                && labels.is_empty()
+            {
+                return match unit {
+                    Some(unit) => registry.register_with_unit(name, help, unit, ConstGauge::new(*value)),
+                    None => registry.register(name, help, ConstGauge::new(*value)),
+                };
+            }
             let family = Family::<Labels, Gauge>::default();
             for (labels, value) in values {
                 family.get_or_create(&labels).set(value);
