@@ -86,7 +86,10 @@ pub(crate) fn diamond() -> ChainStatus {
         state: state.into(),
         words: state.into(),
         since: "2026-01-01T00:00:00Z".into(),
-        upstreams: on.iter().map(|id| EdgeLine { name: id.to_string(), project: Some(*id), pinned: false }).collect(),
+        upstreams: on
+            .iter()
+            .map(|id| EdgeLine { name: id.to_string(), project: Some(*id), ..EdgeLine::default() })
+            .collect(),
         ..ProjectLine::default()
     };
     let projects = vec![

@@ -46,6 +46,8 @@ impl Topic {
 
 /// What a page was rendered from.
 type Version = u64;
+/// What was rendered last of each page.
+type Kept = HashMap<Topic, (Version, Arc<Vec<Part>>)>;
 
 /// Renders pages.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub struct Rendering {
     /// Where everything comes from.
     pub sources: Sources,
     base: String,
-    kept: tokio::sync::Mutex<HashMap<Topic, (Version, Arc<Vec<Part>>)>>,
+    kept: tokio::sync::Mutex<Kept>,
     layouts: Arc<Layouts>,
 }
 

@@ -200,6 +200,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".into(),
             stage_since: None,
             problem: None,
+            held_until: None,
         }
     }
 
