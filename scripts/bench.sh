@@ -22,6 +22,9 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
            a pass over a chain of 10,000 projects and 30,000 edges; without a peer
   chain    a table of its own: a look at 1,000 projects | three REST calls for each; events stored in a second; the daemon's memory
 
+  page     a table of its own: time and bytes of pages for 20, 200 and 1,000 projects, the daemon's CPU with 50 pages open,
+           and the row `stage` with 50 pages open | without
+
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
   --rows LIST   only these rows, separated by commas
   --json        one object a line: row, ours, peer, limit where there is one, unit, ratio (= peer / ours)
@@ -33,7 +36,7 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain json=()
+rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,page json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
@@ -44,8 +47,8 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
-row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain)'
-[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile and chain, separated by commas"
+row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain|page)'
+[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile, chain and page, separated by commas"
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
@@ -54,7 +57,10 @@ cargo build --quiet --release --example bench >&2
 chain=
 [[ ,$rows, != *,chain,* ]] || chain=yes
 [[ -z $chain ]] || cargo build --quiet --release --example bench-chain --example fake-gitlab >&2
-rows=,$rows, rows=${rows//,chain,/,} rows=${rows#,} rows=${rows%,}
+page=
+[[ ,$rows, != *,page,* ]] || page=yes
+[[ -z $page ]] || cargo build --quiet --release --example bench-page --example fake-gitlab >&2
+rows=,$rows, rows=${rows//,chain,/,} rows=${rows//,page,/,} rows=${rows#,} rows=${rows%,}
 programs=$(realpath "${CARGO_TARGET_DIR:-target}")/release
 . scripts/lib/throwaway.sh
 
@@ -109,4 +115,20 @@ if [[ -n $rows ]]; then
 fi
 if [[ -n $chain ]]; then
   run "$programs/examples/bench-chain" --programs "$programs" --config "$work/windlass.toml" --work "$work" --rounds "$rounds" "${json[@]}"
+fi
+if [[ -n $page ]]; then
+  run "$programs/examples/bench-page" --programs "$programs" --config "$work/windlass.toml" --work "$work" --rounds "$rounds" "${json[@]}"
+  stage() { # WORDS
+    echo "A stage, $1:"
+    run "$programs/examples/bench" --libexec "$programs/libexec" --windlass "$programs/windlass" --socket "$socket" \
+      --peer "$PWD/scripts/bench/peer" --work "$work" --image localhost/windlass/git:latest --rounds "$rounds" --rows stage "${json[@]}"
+  }
+  stage "no page open"
+  readers=()
+  for ((reader = 0; reader < 50; reader++)); do
+    curl --silent --no-buffer --unix-socket "$work/run/page.sock" http://localhost/live/now >/dev/null &
+    readers+=("$!")
+  done
+  stage "50 pages open"
+  kill "${readers[@]}" 2>/dev/null || true
 fi

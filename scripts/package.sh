@@ -79,7 +79,7 @@ rm -rf "$everything/usr/lib/systemd/system/windlass.service.d"
 for variant in notify-reload rootful credentials; do
   install -D -m 0644 "systemd/variants/$variant/system/windlass.service.d/50-$variant.conf" "$everything/usr/share/windlass/$variant.conf"
 done
-find "$everything/usr/bin" "$everything/usr/libexec" -type f -exec strip --strip-debug {} +
+find "$everything/usr/bin" "$everything/usr/libexec" -type f -exec strip {} +
 find "$everything/usr/share/man" -type f -exec gzip -9n {} +
 
 move() { # PACKAGE PATH...
@@ -146,18 +146,18 @@ Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: windlass
 
 Files: *
-Copyright: the authors of Windlass
+Copyright: 2026 the authors of Windlass
 License: MIT or Apache-2.0
  On Debian systems the text of the Apache License, version 2.0, is in /usr/share/common-licenses/Apache-2.0.
 COPYRIGHT
-  printf 'windlass (%s) unstable; urgency=medium\n\n  * Release %s.\n\n -- The authors of Windlass <windlass@localhost>  %s\n' \
+  printf 'windlass (%s) unstable; urgency=medium\n\n  * Release %s.\n\n -- The authors of Windlass <windlass@windlass.invalid>  %s\n' \
     "$version" "$version" "$(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}")" \
     | gzip -9n >"$tree/usr/share/doc/$package/changelog.gz"
   {
     echo "Package: $package"
     echo "Version: $version"
     echo "Architecture: $architecture"
-    echo "Maintainer: The authors of Windlass <windlass@localhost>"
+    echo "Maintainer: The authors of Windlass <windlass@windlass.invalid>"
     echo "Installed-Size: $(du -sk --exclude=DEBIAN "$tree" | cut -f1)"
     echo "Depends: $depends"
     [[ -z $recommends ]] || echo "Recommends: $recommends"

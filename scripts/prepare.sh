@@ -72,6 +72,9 @@ if [[ $purpose == test || $purpose == package ]]; then
   need rpmbuild rpm rpm-build
   need strip binutils binutils
 fi
+if [[ $purpose == bench ]]; then
+  need curl curl curl
+fi
 if [[ $purpose == test ]]; then
   [[ $family != debian ]] || need lintian lintian lintian
   need buildah buildah buildah
@@ -86,6 +89,9 @@ if [[ $purpose == test ]]; then
   need shellcheck shellcheck ShellCheck
   # The process that holds a pod together.
   need "$(any_of /usr/bin/catatonit /usr/libexec/podman/catatonit /usr/libexec/catatonit/catatonit)" catatonit catatonit
+  # For the tests of the page, in a real browser.
+  need "$(command -v chromium || command -v chromium-browser || echo chromium)" chromium chromium
+  need chromedriver chromium-driver chromedriver
   # For the box in which the service is tried as systemd runs it (scripts/box.sh). It is root's.
   if [[ $EUID -eq 0 ]]; then
     need systemd-nspawn systemd-container systemd-container

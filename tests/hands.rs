@@ -40,8 +40,11 @@ fn windlass(host: &Host, subcommand: &str, arguments: &[&str]) -> Output {
 fn shell(host: &Host, arguments: &[&str], input: &str, code: i32) -> String {
     let mut command = command(host, "shell", arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.as_bytes().to_vec());
+    // Whoever writes first and reads then waits for ever, once it is more than pipes hold. A shell that ends early takes not all of it.
+    let writing = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}\n{}", text(&output), host.log());
     text(&output)
 }

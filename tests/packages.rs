@@ -20,8 +20,7 @@ use support::{Image, Job, Runner, State, until};
 const PACKAGES: &str = "WINDLASS_PACKAGES";
 
 /// Settings that fit a box: no registry, no network.
-const SETTINGS: &str =
-    "slots = 2\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\nhelper.mode = \"inject\"\n";
+const SETTINGS: &str = "slots = 2\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\nhelper.mode = \"inject\"\n";
 
 /// The packages of one version.
 fn packages(version: &str, directory: &Path) {
@@ -59,7 +58,8 @@ fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
 
 fn nothing_has_started() {
     for unit in ["windlass.socket", "windlass.service", "windlass-update.timer"] {
-        let state = |what: &str| text(&Command::new("systemctl").args([what, unit]).output().unwrap()).trim().to_owned();
+        let state =
+            |what: &str| text(&Command::new("systemctl").args([what, unit]).output().unwrap()).trim().to_owned();
         assert_eq!((state("is-enabled"), state("is-active")), ("disabled".into(), "inactive".into()), "{unit}");
     }
 }
@@ -86,7 +86,8 @@ fn a_job_outlives(windlass: &Installed, upgrade: impl Fn()) {
     attempt.configure().expect_code(0);
     attempt.prepare().wait_for(PATIENCE).expect_code(0);
     attempt.run("get_sources").wait().expect_code(0);
-    let call = attempt.run_lines("build_script", "echo started\nuntil [ -e /builds/go ]; do sleep 0.05; done\necho whole\n");
+    let call =
+        attempt.run_lines("build_script", "echo started\nuntil [ -e /builds/go ]; do sleep 0.05; done\necho whole\n");
     call.wait_for_output("started");
     let before = windlass.pid().unwrap();
     upgrade();

@@ -227,8 +227,9 @@ fn a_registry_without_head_is_asked_for_the_manifest_itself() {
 
 #[test]
 fn what_is_not_what_was_asked_for_counts_for_nothing() {
+    type Lie = Box<dyn Fn(&str) -> Response + Send + Sync>;
     let wanted = digest(b"something else");
-    let lies: [(&str, Box<dyn Fn(&str) -> Response + Send + Sync>); 6] = [
+    let lies: [(&str, Lie); 6] = [
         ("the digest", Box::new(|_| Response::json(200, &json!({"schemaVersion": 2, "manifests": []})))),
         (
             "no manifest",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use super::{cache, chain, check, doctor, drain, hold, import, shell, status, try_job, update};
+use super::{cache, chain, check, doctor, drain, hold, import, jobs, shell, status, try_job, update};
 
 /// Looks after windlassd, which runs GitLab CI jobs in podman containers.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ enum Command {
     Hold(hold::HoldArgs),
     Images(cache::ImagesArgs),
     Import(import::ImportArgs),
+    Jobs(jobs::JobsArgs),
     Release(hold::ReleaseArgs),
     Shell(shell::ShellArgs),
     Status(status::StatusArgs),
@@ -54,6 +55,7 @@ impl Arguments {
             Command::Hold(arguments) => hold::run(arguments),
             Command::Images(arguments) => cache::run_images(arguments),
             Command::Import(arguments) => import::run(arguments),
+            Command::Jobs(arguments) => jobs::run(arguments),
             Command::Release(arguments) => hold::release(arguments),
             Command::Shell(arguments) => shell::run(arguments),
             Command::Status(arguments) => status::run(arguments),

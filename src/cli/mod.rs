@@ -9,9 +9,11 @@ pub mod doctor;
 pub mod drain;
 pub mod hold;
 pub mod import;
+pub mod jobs;
 pub mod shell;
 pub mod status;
 pub mod try_job;
+pub mod update;
+mod watch;
 
 pub use arguments::Arguments;
-pub mod update;

@@ -1,13 +1,14 @@
 //! `windlass status`: slots and leases, as a table or as JSON.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
 
 use super::ask::{SOCKET, ask, columns, unexpected};
+use super::watch::watch;
 use crate::protocol::daemon::{Reply, Request, Status};
 
 /// How long the daemon may take.
@@ -16,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Slots, and the job, stage and time of each
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  windlass status\n  windlass status --json | jq '.leases[] | select(.state == \"running\")'"
+    after_help = "Examples:\n  windlass status\n  windlass status --watch\n  windlass status --json | jq '.leases[] | select(.state == \"running\")'"
 )]
 pub struct StatusArgs {
     /// The daemon's socket
@@ -25,6 +26,9 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Show it again and again: live in a terminal, elsewhere whenever it has changed
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 /// Prints the status.
@@ -32,16 +36,35 @@ pub struct StatusArgs {
 /// # Errors
 /// When the daemon does not answer, or refuses.
 pub fn run(arguments: &StatusArgs) -> Result<u8> {
-    let status = match ask(&arguments.socket, &Request::Status, LIMIT)? {
-        Reply::Status(status) => *status,
-        _ => return Err(unexpected()),
-    };
+    if arguments.watch {
+        return watch(|| match status(&arguments.socket) {
+            Ok(status) => (table(&status, SystemTime::now()), counts(&status)),
+            // One that restarts is back soon.
+            Err(error) => {
+                let words = format!("{error:#}\n");
+                (words.clone(), words)
+            }
+        });
+    }
+    let status = status(&arguments.socket)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print!("{}", table(&status, SystemTime::now()));
     }
     Ok(0)
+}
+
+fn status(socket: &Path) -> Result<Status> {
+    match ask(socket, &Request::Status, LIMIT)? {
+        Reply::Status(status) => Ok(*status),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What of a status is a change when it is another; free space is told in bytes that always change.
+fn counts(status: &Status) -> String {
+    format!("{} {:?} {:?} {:?}", status.daemon.pid, status.daemon.drained_since, status.slots, status.leases)
 }
 
 /// The status for people.

@@ -12,7 +12,7 @@ use super::values::{Size, TimeSpan, Whole};
 pub(super) const SOCKET_PATH_MAX: usize = 107;
 
 /// The daemon makes its socket under the path with `.new` behind it, and renames it when its mode is right.
-const OWN_SOCKET_PATH_MAX: usize = SOCKET_PATH_MAX - ".new".len();
+pub(super) const OWN_SOCKET_PATH_MAX: usize = SOCKET_PATH_MAX - ".new".len();
 
 /// Notes what is wrong. A check that fails returns something harmless in place of the value, which is never used:
 /// with a problem noted there are no settings.

@@ -16,6 +16,8 @@ use super::words::{NamespaceMode, Word};
 
 mod chain;
 mod job;
+mod page;
+mod records;
 
 /// The settings as TOML. Keys without a value (`memory` without a limit, for example) are not in it.
 ///
@@ -46,12 +48,15 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         gitlab: chain::gitlab(&settings.gitlab),
         chain: chain::chain(&settings.chain),
         webhook: chain::webhook(&settings.webhook),
+        page: page::page(&settings.page),
         lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
         purge: purge(&settings.purge),
         hold: HoldKeys {
             max_time: Some(TimeSpan(settings.hold.max_time)),
             max_held: Some(Bounded(settings.hold.max_held)),
         },
+        history: records::history(&settings.history),
+        metrics: records::metrics(&settings.metrics),
         job: default.map(|profile| job::keys(&profile.job)).unwrap_or_default(),
         policy: job::policy(settings),
         profile: profile.collect(),

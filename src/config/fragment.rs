@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::keys::{ChainKeys, GitlabKeys, HoldKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{
+    ChainKeys, GitlabKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys, PurgeKeys,
+    WebhookKeys,
+};
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
 
@@ -27,9 +30,12 @@ pub(super) struct Fragment {
     pub gitlab: GitlabKeys,
     pub chain: ChainKeys,
     pub webhook: WebhookKeys,
+    pub page: PageKeys,
     pub lanes: LaneKeys,
     pub purge: PurgeKeys,
     pub hold: HoldKeys,
+    pub history: HistoryKeys,
+    pub metrics: MetricsKeys,
     pub job: JobKeys,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<PolicyKeys>,

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::keys::{ChainKeys, GitlabKeys, HoldKeys, JobKeys, LaneKeys, PolicyKeys, PurgeKeys, WebhookKeys};
+use super::keys::{
+    ChainKeys, GitlabKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys, PurgeKeys,
+    WebhookKeys,
+};
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
 use super::values::{Number, Size, TimeSpan, Whole};
@@ -35,12 +38,18 @@ pub(super) struct Input {
     pub chain: ChainKeys,
     /// `[webhook]`
     pub webhook: WebhookKeys,
+    /// `[page]`
+    pub page: PageKeys,
     /// `[lanes]`
     pub lanes: LaneKeys,
     /// `[purge]`
     pub purge: PurgeKeys,
     /// `[hold]`
     pub hold: HoldKeys,
+    /// `[history]`
+    pub history: HistoryKeys,
+    /// `[metrics]`
+    pub metrics: MetricsKeys,
     /// The top level's slots and job; the profile `default`.
     pub default: ProfileInput,
     /// `[[policy]]`

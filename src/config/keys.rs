@@ -10,9 +10,10 @@ use super::hours::{Hours, Moment};
 use super::settings::{BuildDriver, BuildStorage, ExecMode, HelperMode, LaneScope, Network, PullPolicy};
 use super::shares::{FreeBytes, FreeInodes};
 use super::texts::{
-    Address, Any, Argument, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
-    HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, Pattern, PlatformName, ProjectPath,
-    Reference, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User, Variable, Volume, WebAddress,
+    Address, Any, Argument, BasePath, Bounded, Capability, Cpuset, Device, Directory, File, FilePattern, Flavor, Group,
+    GroupName, HelperImage, HostDirectory, HostName, Image, JobName, Listen, OneOrMore, PageListen, Pattern,
+    PlatformName, ProjectPath, Reference, Runtime, Seccomp, SecurityOption, Sysctl, Text, Ulimit, UlimitName, User,
+    Variable, Volume, WebAddress,
 };
 use super::values::{Number, Size, TimeSpan, Whole};
 use super::words::Word;
@@ -323,6 +324,26 @@ pub(super) struct ChainProjectKeys {
     pub done_when: Option<Text<JobName>>,
 }
 
+/// Jobs on record.
+pub(super) type Rows = Bounded<1, 10_000_000>;
+
+table! {
+    /// Keys of `[history]`.
+    HistoryKeys {
+        keep: TimeSpan,
+        max_jobs: Rows,
+    }
+}
+
+table! {
+    /// Keys of `[metrics]`.
+    MetricsKeys {
+        listen: Text<Listen>,
+        allow_remote: bool,
+        group: Text<GroupName>,
+    }
+}
+
 table! {
     /// Keys of `[webhook]`.
     WebhookKeys {
@@ -331,5 +352,15 @@ table! {
         verify_tls: bool,
         secret_file: Text<HostDirectory>,
         signing_secret_file: Text<HostDirectory>,
+    }
+}
+
+table! {
+    /// Keys of `[page]`.
+    PageKeys {
+        listen: Text<PageListen>,
+        token_file: Text<HostDirectory>,
+        base_path: Text<BasePath>,
+        hosts: List<HostName>,
     }
 }

@@ -5,8 +5,9 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
-    AuditKeys, ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, HoldKeys, JobKeys, LaneKeys, LimitKeys,
-    MaximumKeys, NotifyKeys, PolicyKeys, PurgeKeys, ServiceKeys, WatchKeys, WebhookKeys,
+    AuditKeys, ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys,
+    LimitKeys, MaximumKeys, MetricsKeys, NotifyKeys, PageKeys, PolicyKeys, PurgeKeys, ServiceKeys, WatchKeys,
+    WebhookKeys,
 };
 
 /// What a table may hold.
@@ -65,9 +66,12 @@ pub(super) const FILE: Shape = Shape::Keys {
         ("gitlab", Shape::Keys { keys: keys_of::<GitlabKeys>, tables: &[] }),
         ("chain", CHAIN),
         ("webhook", Shape::Keys { keys: keys_of::<WebhookKeys>, tables: &[] }),
+        ("page", Shape::Keys { keys: keys_of::<PageKeys>, tables: &[] }),
         ("lanes", Shape::Keys { keys: keys_of::<LaneKeys>, tables: &[] }),
         ("purge", Shape::Keys { keys: keys_of::<PurgeKeys>, tables: &[] }),
         ("hold", Shape::Keys { keys: keys_of::<HoldKeys>, tables: &[] }),
+        ("history", Shape::Keys { keys: keys_of::<HistoryKeys>, tables: &[] }),
+        ("metrics", Shape::Keys { keys: keys_of::<MetricsKeys>, tables: &[] }),
         ("job", JOB),
         ("policy", Shape::List(&POLICY)),
         ("profile", Shape::Named(&PROFILE)),
@@ -149,9 +153,12 @@ mod tests {
             "chain.audit",
             "chain.project.0",
             "webhook",
+            "page",
             "lanes",
             "purge",
             "hold",
+            "history",
+            "metrics",
         ]);
         expected.extend(job);
         expected.extend(["policy.0", "profile.NAME"]);

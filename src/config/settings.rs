@@ -9,6 +9,8 @@ use serde::Serialize;
 mod chain;
 mod job;
 mod lanes;
+mod page;
+mod records;
 
 pub use chain::{
     AuditSettings, ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WatchSettings, WebhookSettings,
@@ -20,6 +22,9 @@ pub use job::{
 };
 
 pub use lanes::{HoldSettings, LaneScope, LaneSettings, PurgeSettings, Share};
+pub use page::{PageListen, PageSettings};
+
+pub use records::{HistorySettings, MetricsSettings};
 
 /// Everything the daemon was told, checked and complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,12 +43,18 @@ pub struct Settings {
     pub chain: ChainSettings,
     /// Where GitLab reports pipelines.
     pub webhook: WebhookSettings,
+    /// The page to look at.
+    pub page: PageSettings,
     /// What jobs keep for each other.
     pub lanes: LaneSettings,
     /// What of it goes when.
     pub purge: PurgeSettings,
     /// What may be kept of failed jobs for somebody to look at.
     pub hold: HoldSettings,
+    /// How long is remembered what has been.
+    pub history: HistorySettings,
+    /// Where figures and health are to be had.
+    pub metrics: MetricsSettings,
     /// By name; `default` is always there and comes from the top level.
     pub profiles: BTreeMap<String, Profile>,
 }

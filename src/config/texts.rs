@@ -118,6 +118,9 @@ forms! {
     /// A group.
     Group: |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && !text.starts_with('-'),
         "is no group; write its number, or its name in the image";
+    /// A group of this host.
+    GroupName: |text| !text.is_empty() && !text.starts_with('-') && !text.contains(|c: char| c.is_whitespace() || c.is_control()),
+        "is no group; write the name of one of this host";
     /// Where something is on the web.
     WebAddress: |text| is_web_address(text), "is no address on the web; one looks like \"https://gitlab.example.com\", without a user and a query";
     /// A project's or group's path.
@@ -134,6 +137,10 @@ forms! {
     Listen: |text| text == "off" || text.parse::<std::net::SocketAddr>().is_ok(), "is no address to listen at; write one such as \"127.0.0.1:9252\" or \"[::1]:9252\", or \"off\"";
     /// A platform of images.
     PlatformName: |text| crate::registry::Platform::try_from(text.to_owned()).is_ok(), "is no platform; write one such as \"linux/amd64\" or \"linux/arm/v7\"";
+    /// Where the page listens.
+    PageListen: |text| is_page_listen(text), "is no place to listen at; write \"unix:/run/windlass/page.sock\", an address such as \"127.0.0.1:9253\", or \"off\"";
+    /// A path that a reverse proxy puts before the page's own.
+    BasePath: |text| is_base_path(text), "is no path before the page's own; write one such as \"/windlass\", without a slash at its end, or \"\" for none";
     /// An OCI runtime.
     Runtime: |text| is_absolute(text) || (!text.is_empty() && !text.starts_with('-') && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))),
         "is no runtime; write a name of containers.conf such as \"crun\", or an absolute path";
@@ -249,6 +256,24 @@ fn is_volume(text: &str) -> bool {
     is_absolute(source) && is_free_directory(target) && options
 }
 
+fn is_page_listen(text: &str) -> bool {
+    match text.strip_prefix("unix:") {
+        // The daemon makes it under a longer name first (`checks::OWN_SOCKET_PATH_MAX`).
+        Some(path) => is_absolute(path) && path.len() <= super::checks::OWN_SOCKET_PATH_MAX,
+        None => text == "off" || text.parse::<std::net::SocketAddr>().is_ok(),
+    }
+}
+
+fn is_base_path(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._~-".contains(c))
+    };
+    text.is_empty() || text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_part))
+}
+
 fn is_variable(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
@@ -343,6 +368,11 @@ mod tests {
         ok::<ProjectPath>(&["group", "group/sub-group/project.x"], &["", "/group", "group/", "https://x/y", "a//b"]);
         ok::<Reference>(&["main", "release/1.2"], &["", "-x", "a b", "a..b"]);
         ok::<Listen>(&["off", "127.0.0.1:0", "[::1]:9252"], &["", "9252", "localhost:9252"]);
+        ok::<PageListen>(
+            &["off", "127.0.0.1:9253", "unix:/run/x.sock"],
+            &["", "unix:x", "unix:/a/../b", "localhost:1"],
+        );
+        ok::<BasePath>(&["", "/windlass", "/ci/windlass-1"], &["/", "windlass", "/a/", "/a//b", "/a b", "/..", "/\"x"]);
         ok::<FilePattern>(&["Containerfile.*", "images/*/Containerfile"], &["", "/Containerfile"]);
         ok::<Seccomp>(&["unconfined", "/etc/s.json"], &["s.json", "/a/../b"]);
     }

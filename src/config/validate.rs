@@ -17,7 +17,9 @@ mod chain;
 mod job;
 mod lanes;
 mod more;
+mod page;
 mod podman;
+mod records;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -51,10 +53,13 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         podman: podman::podman(check, &input.podman),
         chain: chain::chain(check, &input.chain, &gitlab),
         webhook: chain::webhook(&input.webhook),
+        page: page::page(check, &input.page, &run_dir),
         gitlab,
         lanes: lanes::lanes(check, &input.lanes, &profiles),
         purge: lanes::purge(check, &input.purge),
         hold: lanes::hold(check, &input.hold),
+        history: records::history(check, &input.history),
+        metrics: records::metrics(check, &input.metrics),
         run_dir,
         state_dir,
         profiles,

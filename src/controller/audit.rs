@@ -21,7 +21,8 @@ impl Controller {
     }
 
     /// What is known without a question.
-    fn known_findings(&self) -> Vec<Finding> {
+    #[must_use]
+    pub fn known_findings(&self) -> Vec<Finding> {
         let plan = self.decide();
         let state = self.state();
         let mut findings = Vec::new();

@@ -46,10 +46,10 @@ impl Controller {
                 match state.built.get(id) {
                     // What was built before this was watched, nobody looks at.
                     None if project.seen => first.push((*id, success)),
-                    Some(built) if built.pipeline != success => {
-                        if state.base_again.get(id).is_none_or(|again| *again <= now) {
-                            work.push((*id, success));
-                        }
+                    Some(built)
+                        if built.pipeline != success && state.base_again.get(id).is_none_or(|again| *again <= now) =>
+                    {
+                        work.push((*id, success));
                     }
                     _ => {}
                 }

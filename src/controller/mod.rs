@@ -139,7 +139,7 @@ impl Controller {
         let verdicts = self.store.add_events(&events).await?;
         let mut state = self.state();
         for (new, verdict) in events.iter().zip(verdicts) {
-            state.counters.events += 1;
+            self.gitlab.metrics().event_stored(verdict.is_some());
             if verdict.is_none() {
                 state.dirty.insert(new.event.project);
                 self.work.notify_one();

@@ -149,6 +149,13 @@ impl Controller {
         }
         let answer = self.gitlab.create_pipeline(id, &reference).await;
         let (outcome, words) = self.settle(id, answer);
+        self.gitlab.metrics().chain_started(match &outcome {
+            Some(Outcome::Created(_)) => "created",
+            Some(Outcome::Refused(_)) => "refused",
+            Some(Outcome::Failed(_)) => "failed",
+            Some(Outcome::Pending) => "in-doubt",
+            None => "gitlab",
+        });
         tracing::info!(project = path, reason = why, outcome = words, "start");
         self.save_or_say([id]).await;
         let pipeline = match &outcome {
@@ -177,7 +184,6 @@ impl Controller {
                 state.facts.settle_attempt(id, Outcome::Created(row.id));
                 let success = state.facts.projects.get(&id).and_then(|project| project.success);
                 state.facts.observe(id, Some(Pipeline { id: row.id, status: Status::Running, created_at }), success);
-                state.counters.starts += 1;
                 state.trouble = None;
                 return (Some(Outcome::Created(row.id)), format!("pipeline {}", row.id));
             }

@@ -39,8 +39,6 @@ pub(super) struct State {
     pub paused: bool,
     /// The last look at everything.
     pub last_sync: SyncReport,
-    /// What happened since the start.
-    pub counters: Counters,
     /// Why GitLab could not be asked to start anything, the last time.
     pub trouble: Option<String>,
     /// When the kickoffs were looked at last, in minutes since 1970 of the host's local time.
@@ -62,15 +60,6 @@ pub(super) struct SyncReport {
     pub problems: Vec<String>,
     /// Whether GraphQL is not to be had, and why.
     pub rest_alone: Option<String>,
-}
-
-/// What happened since the start.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counters {
-    /// Events that came.
-    pub events: u64,
-    /// Pipelines that the chain has started.
-    pub starts: u64,
 }
 
 impl State {

@@ -48,6 +48,7 @@ impl Controller {
         }
         let worked = problems.is_empty();
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.gitlab.metrics().chain_synced(worked, began.elapsed());
         let mut state = self.state();
         if worked {
             state.trouble = None;

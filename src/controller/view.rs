@@ -1,5 +1,6 @@
 //! What people are told of the chain.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::Controller;
@@ -103,7 +104,24 @@ pub(super) fn rfc3339(time: Time) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }
 
+/// What is wrong with the chain as a whole.
+fn troubles(state: &State) -> Vec<String> {
+    let mut problems = state.last_sync.problems.clone();
+    problems.extend(state.trouble.iter().cloned());
+    problems.extend(state.image_troubles());
+    if let Some(why) = &state.last_sync.rest_alone {
+        problems.push(format!("without GraphQL each look costs requests for each project: {why}"));
+    }
+    problems
+}
+
 impl Controller {
+    /// What is wrong with the chain as a whole.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        troubles(&self.state())
+    }
+
     /// The whole chain.
     #[must_use]
     pub fn status(&self) -> ChainStatus {
@@ -113,12 +131,7 @@ impl Controller {
         let mut projects: Vec<ProjectLine> =
             plan.decisions.iter().filter_map(|(id, decision)| self.line(&state, *id, decision)).collect();
         projects.sort_by(|one, other| one.path.cmp(&other.path));
-        let mut problems = state.last_sync.problems.clone();
-        problems.extend(state.trouble.iter().cloned());
-        problems.extend(state.image_troubles());
-        if let Some(why) = &state.last_sync.rest_alone {
-            problems.push(format!("without GraphQL each look costs requests for each project: {why}"));
-        }
+        let problems = troubles(&state);
         ChainStatus {
             gitlab: self.gitlab.url().to_string(),
             held,
@@ -199,6 +212,22 @@ impl Controller {
             )
         });
         starts.chain(others.map(|(id, decision)| row(id, decision, kind(&decision.state)))).collect()
+    }
+
+    /// How many projects are in each state.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<&'static str, i64> {
+        let mut counts = BTreeMap::new();
+        for decision in self.decide().decisions.values() {
+            *counts.entry(kind(&decision.state)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Whether GitLab answered when it was asked last; none: it was not asked yet.
+    #[must_use]
+    pub fn gitlab_answers(&self) -> Option<bool> {
+        self.gitlab.answers()
     }
 
     /// The chain in a few words, for a service manager's status line; none where all is fresh.

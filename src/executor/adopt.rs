@@ -9,10 +9,12 @@ use anyhow::{Context, Result};
 use tracing::Instrument;
 
 use super::builds::Place;
+use super::past::Cause;
 use super::record::{LeaseId, Record, Role, State};
 use super::{Executor, Lease};
 use crate::lanes::{LaneId, Part};
 use crate::podman::Found;
+use crate::protocol::history::StageResult;
 
 impl Executor {
     /// Whether an earlier daemon has left leases: they want to be ended, whatever the configuration says by now.
@@ -69,7 +71,7 @@ impl Executor {
         let job = &record.job;
         tracing::info!(lease = %lease.id, state = ?record.state, "job {} of {} goes on in slot {}/{}", job.id, job.project_path, record.profile, record.slot);
         if record.state == State::Ending {
-            lease.begin_end("it was ending when the daemon was restarted");
+            lease.begin_end(Cause::Over, "it was ending when the daemon was restarted");
             self.tear_down(&lease);
             return;
         }
@@ -110,7 +112,7 @@ impl Executor {
             {
                 let record = lease.record();
                 let role = record.stage.as_ref().map_or(Role::Job, |stage| record.role_of(&stage.name));
-                executor.settle(&lease, role).await;
+                executor.settle(&lease, role, StageResult::Unknown).await;
             }
         };
         self.tasks.spawn(waiting.instrument(span));

@@ -249,9 +249,9 @@ impl Executor {
         let since = Instant::now();
         let (mut tries, mut pause) = (1, FIRST_PAUSE);
         log.line(format!("Pulling image {reference}"));
-        let pulled = loop {
+        let (ours, pulled) = loop {
             let (own, error) = match self.pulls.pull(&self.podman, &pull, &options).await {
-                Ok(pulled) => break pulled,
+                Ok((own, pulled)) => break (own && pulled != Pulled::Already, pulled),
                 Err(failed) => failed,
             };
             let Explained { kind, message } = explain_pull(reference, &error);
@@ -260,6 +260,9 @@ impl Executor {
                 continue;
             }
             if kind != PullFailure::Unreachable || tries >= record.settings.images.pull_attempts {
+                if own {
+                    self.note_pull(reference, kind.word(), None, since.elapsed());
+                }
                 return Err(Failure { class: kind.class(), message });
             }
             tries += 1;
@@ -271,6 +274,9 @@ impl Executor {
             .lookup(reference)
             .await?
             .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
+        if ours {
+            self.note_pull(reference, "success", Some(&image), since.elapsed());
+        }
         // One that was there under this name came by somebody else, or is on record already.
         let was_there = before.is_some_and(|before| before.id == image.id);
         let origin = if was_there || matches!(pulled, Pulled::Already) { Origin::There } else { Origin::Brought };

@@ -8,6 +8,7 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use super::past::{Cause, End, Moment, bounded};
 use super::record::{LeaseId, Record, Role, State};
 use super::slots::Slot;
 use crate::lanes::Key;
@@ -96,13 +97,26 @@ impl Lease {
         Ok(changed)
     }
 
+    /// Changes what is kept for the history, also of a lease that ends. None from `change`: there is nothing to change.
+    ///
+    /// # Errors
+    /// When the record can't be written; what is in memory counts all the same.
+    pub fn note<T>(&self, change: impl FnOnce(&mut Record) -> Option<T>) -> Result<Option<T>> {
+        let mut record = self.lock();
+        let Some(noted) = change(&mut record) else { return Ok(None) };
+        record.save(&self.directory)?;
+        Ok(Some(noted))
+    }
+
     /// Marks it as ending; false when it was already.
-    pub fn begin_end(&self, reason: &str) -> bool {
+    pub fn begin_end(&self, cause: Cause, reason: &str) -> bool {
         let mut record = self.lock();
         if self.ended.is_cancelled() {
             return false;
         }
         record.state = State::Ending;
+        // One that was ending when the last daemon died has its reason already.
+        record.past.end.get_or_insert_with(|| End { cause, reason: bounded(reason), at: Moment::now() });
         self.notes().reason = Some(reason.to_owned());
         if let Err(error) = record.save(&self.directory) {
             // A daemon that dies now adopts the lease as it was and learns again that it has to end.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::Context;
 
+use super::past::Moment;
 use super::places::Place;
 use super::record::{LeaseId, Record, unix_time};
+use super::recording::Unleased;
 use super::slots::Slot;
 use super::{BUILDS_DIR, CACHE_DIR, Executor, Failure, JobLog, Lease};
 use crate::config::Profile;
@@ -75,16 +77,30 @@ impl Executor {
         }
         self.end_leases_of(&job, runner, "gitlab-runner tries the job again");
         let id = LeaseId::random()?;
-        let slot = self.take_slot(&id, name, profile, &job, log).await?;
-        let mut record = Record::new(id, job, name, &profile.job, slot.index, runner);
-        record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
-        let lease = Arc::new(Lease::new(record, &self.leases_dir(), Some(slot)));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&lease.directory)
-            .with_context(|| format!("make the directory {}", lease.directory.display()))?;
-        lease.update(|_| ())?;
+        let unleased = Unleased::new(self, &job, name);
+        let came = unleased.came;
+        let leasing = async {
+            let slot = self.take_slot(&id, name, profile, &job, log).await?;
+            let mut record = Record::new(id.clone(), job.clone(), name, &profile.job, slot.index, runner);
+            (record.past.came, record.past.waited_ms) = (Some(came), Moment::now().since(came));
+            record.directory = directory.filter(|path| path.is_absolute() && path.is_dir());
+            let lease = Arc::new(Lease::new(record, &self.leases_dir(), Some(slot)));
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&lease.directory)
+                .with_context(|| format!("make the directory {}", lease.directory.display()))?;
+            lease.update(|_| ())?;
+            Ok(lease)
+        };
+        let lease = match leasing.await {
+            Ok(lease) => lease,
+            Err(failure) => {
+                unleased.failed(&failure);
+                return Err(failure);
+            }
+        };
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
+        unleased.leased();
         self.watch(&lease);
         let record = lease.record();
         let (job, slot) = (&record.job, record.slot);

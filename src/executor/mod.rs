@@ -22,22 +22,28 @@ mod lane;
 mod lane_use;
 mod lease;
 mod leasing;
+mod observe;
+mod outcome;
+mod past;
 mod places;
 mod plan;
 mod prepare;
 mod purge;
 mod readiness;
 mod record;
+mod recording;
 mod reload;
 mod runner_program;
 mod service_logs;
 mod services;
 mod shell;
 mod slots;
+mod space;
 mod stage;
 mod status;
 mod sweep;
 mod teardown;
+mod usage;
 mod used;
 mod watch;
 mod work_dir;
@@ -66,9 +72,11 @@ pub use inputs::Inputs;
 pub use lease::Lease;
 pub use places::Places;
 pub use record::{LeaseId, State};
+pub use recording::Observers;
 pub use shell::ShellCall;
 pub use stage::{StageCall, StageEnd};
 pub use status::Load;
+pub use usage::Load as Usage;
 
 /// Where jobs work, inside their containers; the Docker executor's names.
 pub const BUILDS_DIR: &str = "/builds";
@@ -165,8 +173,10 @@ pub struct Executor {
     placing: Mutex<()>,
     /// Whether containers can mount overlay here, once somebody wanted to know.
     overlay: tokio::sync::OnceCell<Result<(), String>>,
+    looks: usage::Looks,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    observers: Observers,
     started_at: std::time::SystemTime,
 }
 
@@ -175,7 +185,12 @@ impl Executor {
     ///
     /// # Errors
     /// When its directories can't be made or read, or podman does not answer.
-    pub async fn build(settings: Settings, tasks: TaskTracker, shutdown: CancellationToken) -> Result<Arc<Self>> {
+    pub async fn build(
+        settings: Settings,
+        observers: Observers,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>> {
         make_directory(&settings.run_dir.join("leases"), 0o700)?;
         // The roots of containers have to get past it, and nobody else can list it.
         make_directory(&settings.state_dir, 0o711)?;
@@ -185,13 +200,13 @@ impl Executor {
         let changed = Arc::new(Notify::new());
         let slots = slots::Slots::new(&changed);
         slots.resize(settings.profiles.iter().map(|(name, profile)| (name.clone(), profile.slots)));
-        let podman = Podman::new(&settings.podman);
+        let podman = Podman::new(&settings.podman).measured(&observers.metrics);
         let asked = async {
             anyhow::Ok((podman.version().await?, Limits::of_this_host().with_storage(podman.storage().await?)))
         };
         let (podman_version, limits) = asked.await.context("podman has to answer before jobs can come")?;
         Ok(Arc::new(Self {
-            gitlab: gitlab::Client::new(&settings.gitlab)?,
+            gitlab: gitlab::Client::new(&settings.gitlab)?.map(|client| client.measured(&observers.metrics)),
             podman: Arc::new(podman),
             podman_version,
             pulls: Pulls::default(),
@@ -217,8 +232,10 @@ impl Executor {
             loading: tokio::sync::Mutex::default(),
             placing: Mutex::default(),
             overlay: tokio::sync::OnceCell::new(),
+            looks: usage::Looks::default(),
             tasks,
             shutdown,
+            observers,
             started_at: std::time::SystemTime::now(),
             settings: RwLock::new(Arc::new(settings)),
         }))

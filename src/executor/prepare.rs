@@ -9,14 +9,17 @@ use super::auth::Auth;
 use super::builds::{self, Place};
 use super::containers::Making;
 use super::image_use::Reserved;
+use super::past::Trouble;
 use super::plan::{self, Plan};
 use super::record::{Container, Record, Role, State};
+use super::recording::job_image;
 use super::services::{self, Intended};
 use super::{Executor, Failure, Inputs, JobLog, Lease, helper, runner_program};
 use crate::config::{Isolation, Network};
 use crate::job::ImageRef;
 use crate::podman::{Image, Mount};
 use crate::protocol::daemon::ProcessId;
+use crate::protocol::history::JobImage;
 
 impl Executor {
     /// Makes a lease's container, so that stages can run in it. A caller that stops waiting stops a pull; a container that podman
@@ -48,9 +51,33 @@ impl Executor {
         log: &JobLog,
         given_up: &CancellationToken,
     ) -> Result<(), Failure> {
-        let undo = Undo(lease);
         // Held until podman is done: the lease's end waits for it.
         let _gate = lease.gate.lock().await;
+        let since = Instant::now();
+        let made = self.make_all(lease, record, inputs, log, given_up).await;
+        let stopped = given_up.is_cancelled() || lease.ended.is_cancelled();
+        self.metrics().prepared(&record.profile, made.is_ok(), since.elapsed());
+        let noted = lease.note(|record| {
+            record.past.prepare_ms = u64::try_from(since.elapsed().as_millis()).ok();
+            let failure = made.as_ref().err().filter(|_| !stopped);
+            record.past.not_prepared = failure.map(|failure| Trouble::new(failure.class, &failure.message));
+            Some(())
+        });
+        if let Err(error) = noted {
+            tracing::debug!("note a preparation: {error:#}");
+        }
+        made
+    }
+
+    async fn make_all(
+        self: &Arc<Self>,
+        lease: &Arc<Lease>,
+        record: &Record,
+        inputs: &Inputs,
+        log: &JobLog,
+        given_up: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let undo = Undo(lease);
         let plan = plan::plan(record, inputs, log)?;
         self.make_room(log).await;
         // The images are not removed before the record says that they are in use.
@@ -73,6 +100,8 @@ impl Executor {
                 container.path = program.as_ref().map(|_| runner_program::DIRECTORY.to_owned());
             }
             record.images = images.ids();
+            record.past.images = images.of_job(&plan);
+            record.past.take_variables(inputs);
             record.services = services.iter().map(Intended::on_record).collect();
             record.network =
                 (!services.is_empty() && record.settings.network.mode != Network::Host).then(|| record.name_of("net"));
@@ -199,6 +228,15 @@ struct Images {
 }
 
 impl Images {
+    /// As the history has them.
+    fn of_job(&self, plan: &Plan) -> Vec<JobImage> {
+        let helper = self.helper.iter().map(|(reference, image)| job_image(Role::Helper.word(), reference, image));
+        let services = plan.services.iter().zip(&self.services);
+        let services = services.map(|(planned, image)| job_image("service", &planned.image.reference, image));
+        let job = job_image(Role::Job.word(), &plan.image.reference, &self.job);
+        [job].into_iter().chain(helper).chain(services).collect()
+    }
+
     fn ids(&self) -> Vec<String> {
         let helper = self.helper.as_ref().map(|(_, image)| image);
         [&self.job].into_iter().chain(helper).chain(&self.services).map(|image| image.id.clone()).collect()

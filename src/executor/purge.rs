@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytesize::ByteSize;
 
+use super::observe::disk;
 use super::{Executor, JobLog, image_use};
 use crate::job::{ImageRef, policy};
 use crate::lanes::decide::{Disk, Item, Rule, Rules, Stays, decide};
@@ -112,6 +113,7 @@ impl Executor {
             let gone = request.dry_run || self.remove(thing).await;
             if gone {
                 if !request.dry_run {
+                    self.note_purge(&row, item.lane, rule);
                     tracing::info!(
                         what = row.name,
                         project = row.project_path,
@@ -178,7 +180,7 @@ impl Executor {
     }
 
     /// The directories whose file systems are watched: of lanes, and of images where that is another.
-    fn watched(&self) -> Vec<PathBuf> {
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
         let device = |path: &Path| std::fs::metadata(path).ok().map(|about| about.dev());
         let lanes = self.settings().state_dir.clone();
         let images = self.podman.storage_root().filter(|images| device(images) != device(&lanes));
@@ -384,17 +386,4 @@ fn row(thing: &Thing, item: &Item, rule: Rule) -> RemovedRow {
 fn ago(age: u64) -> String {
     let then = SystemTime::now().checked_sub(Duration::from_secs(age)).unwrap_or(SystemTime::UNIX_EPOCH);
     humantime::format_rfc3339_seconds(then).to_string()
-}
-
-/// The file system of a directory.
-fn disk(path: &Path) -> Option<Disk> {
-    let about = nix::sys::statvfs::statvfs(path).ok()?;
-    let unit = about.fragment_size();
-    Some(Disk {
-        bytes: about.blocks() * unit,
-        // What only root may have is not free to jobs.
-        free_bytes: about.blocks_available() * unit,
-        inodes: about.files(),
-        free_inodes: about.files_available(),
-    })
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::builds::Place;
 use super::hold::Hold;
 use super::lane_use::LaneUse;
+use super::past::{Moment, Past};
 use super::used::Used;
 use crate::config::JobSettings;
 use crate::job::Job;
@@ -140,6 +141,9 @@ pub struct RunningStage {
     pub name: String,
     /// Seconds since 1970.
     pub since: u64,
+    /// The same moment more precisely; none in the record of an older daemon.
+    #[serde(default)]
+    pub began: Option<Moment>,
 }
 
 /// A lease's record.
@@ -212,6 +216,9 @@ pub struct Record {
     /// What its container has used so far.
     #[serde(default)]
     pub used: Used,
+    /// What the history will have of it.
+    #[serde(default)]
+    pub past: Past,
 }
 
 impl Record {
@@ -246,6 +253,7 @@ impl Record {
             hold: None,
             stage: None,
             used: Used::default(),
+            past: Past::default(),
             job,
         }
     }
@@ -339,9 +347,13 @@ pub fn unix_time() -> u64 {
 /// Seconds since boot, time asleep included.
 #[must_use]
 pub fn boot_time() -> u64 {
-    use nix::time::{ClockId, clock_gettime};
-    // It can't fail for this clock.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
+    boot_millis() / 1000
+}
+
+/// Milliseconds since boot, time asleep included.
+#[must_use]
+pub fn boot_millis() -> u64 {
+    crate::sys::process::boot_millis()
 }
 
 #[cfg(test)]

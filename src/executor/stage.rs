@@ -9,12 +9,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedMutexGuard;
 use tracing::Instrument;
 
+use super::past::stage_result;
 use super::record::{Container, Record, Role, RunningStage, State, is_user_stage, unix_time};
 use super::used::LAST_STAGE;
 use super::{Executor, Failure, Lease, certificates, init_client, keep};
 use crate::config::ExecMode;
-use crate::protocol::daemon::StageReady;
+use crate::protocol::daemon::{StageReady, StageStop};
 use crate::protocol::frame::encode_message;
+use crate::protocol::history::StageResult;
 use crate::protocol::init::{Reply, Request, Stage, Usage};
 
 /// How long podman may take to say what became of a container before it is killed anyway.
@@ -49,6 +51,8 @@ pub enum StageEnd {
         usage: Option<Usage>,
         /// The script's exit code; none when it was ended.
         code: Option<i32>,
+        /// How it ended, where that is no exit code of its own.
+        stop: Option<StageStop>,
     },
     /// Its connection ended before that: it was killed.
     Gone,
@@ -76,6 +80,7 @@ impl Executor {
         };
         let gate = gate.map_err(|_| Failure::system(format!("the stage before {name} has not ended yet")))?;
         if let Some(reason) = lease.broken() {
+            self.note_not_begun(lease, name, &reason);
             return Err(Failure::system(reason));
         }
         let record = lease.record();
@@ -98,16 +103,20 @@ impl Executor {
         } else {
             match self.connect(lease, &record, name, &container).await {
                 Ok(connection) => Some(connection),
-                Err(error) => return Err(Failure::system(self.give_up(lease, role, &format!("{error:#}")).await)),
+                Err(error) => {
+                    let message = self.give_up(lease, role, &format!("{error:#}")).await;
+                    self.note_not_begun(lease, name, &message);
+                    return Err(Failure::system(message));
+                }
             }
         };
-        let since = match &record.stage {
-            Some(stage) if attach => stage.since,
-            _ => unix_time(),
-        };
+        if !attach {
+            // One of which nobody has told the end.
+            self.note_stage(lease, StageResult::Unknown, None, None);
+        }
         lease.update(|record| {
-            record.stage =
-                Some(RunningStage { name: name.chars().filter(|c| !c.is_control()).take(64).collect(), since })
+            let going_on = record.stage.take().filter(|_| attach);
+            record.stage = Some(going_on.unwrap_or_else(|| RunningStage::begins(name)));
         })?;
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let ready = StageReady {
@@ -155,13 +164,10 @@ impl Executor {
     pub async fn close_stage(self: &Arc<Self>, call: StageCall, end: StageEnd) -> Option<String> {
         let lease = Arc::clone(&call.lease);
         match end {
-            StageEnd::Done { usage, code } => {
+            StageEnd::Done { usage, code, stop } => {
                 let usage = usage.filter(|_| call.role == Role::Job);
-                let mut ended = None;
-                // A lease that ends needs no note.
-                let _ = lease.update(|record| {
-                    ended = record.stage.take();
-                    if let (Some(code), Some(true)) = (code, ended.as_ref().map(|stage| stage.name == GET_SOURCES)) {
+                let ended = self.note_stage_with(&lease, stage_result(code, stop), |record, stage| {
+                    if let (Some(code), GET_SOURCES) = (code, stage.name.as_str()) {
                         record.sources = Some(code == 0);
                     }
                     usage.iter().for_each(|usage| record.used.add(usage));
@@ -176,7 +182,8 @@ impl Executor {
                 self.consider(&lease, "", None);
                 let executor = Arc::clone(self);
                 let settling = async move {
-                    executor.settle(&call.lease, call.role).await;
+                    // Its shim was killed: gitlab-runner gave it up.
+                    executor.settle(&call.lease, call.role, StageResult::Terminated).await;
                     drop(call);
                 };
                 self.tasks.spawn(settling.in_current_span());
@@ -187,7 +194,7 @@ impl Executor {
     }
 
     /// Waits until no stage runs in this container of a lease, and kills it if that takes longer than grace and margin.
-    pub(super) async fn settle(&self, lease: &Lease, role: Role) {
+    pub(super) async fn settle(&self, lease: &Lease, role: Role, end: StageResult) {
         let record = lease.record();
         let bound = record.settings.grace + record.settings.margin;
         let Some(container) = record.in_role(role) else { return };
@@ -212,7 +219,7 @@ impl Executor {
         tokio::select! {
             () = lease.ended.cancelled() => {}
             result = idle => match result {
-                Ok(()) => clear(lease),
+                Ok(()) => drop(self.note_stage(lease, end, None, None)),
                 Err(reason) => drop(self.give_up(lease, role, &reason).await),
             }
         }
@@ -248,7 +255,7 @@ impl Executor {
                 tracing::error!("a container that was given up can't be ended: {error}");
             }
         }
-        clear(lease);
+        self.note_stage(lease, StageResult::Lost, None, Some(&message));
         message
     }
 }
@@ -288,12 +295,6 @@ fn say_ended(stage: &RunningStage, code: Option<i32>) {
     } else {
         tracing::debug!("stage {} has ended with {code} after {took}", stage.name);
     }
-}
-
-/// Notes that no stage runs.
-fn clear(lease: &Lease) {
-    // A lease that ends needs no note.
-    let _ = lease.update(|record| record.stage = None);
 }
 
 fn ended(lease: &Lease) -> Failure {

@@ -7,16 +7,24 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use super::image_use::Origin;
+use super::past::Cause;
+use super::recording::RECORDED_WITHIN;
 use super::{Executor, Lease};
+use crate::history::Told;
 
 /// Pause before a teardown that failed is tried again; doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Executor {
-    /// Ends a lease: at once for its caller, its containers go in the background. Ending it again changes nothing.
+    /// Ends a lease whose job is over: at once for its caller, its containers go in the background. Ending it again changes nothing.
     pub fn end(self: &Arc<Self>, lease: &Arc<Lease>, reason: &str) {
-        if lease.begin_end(reason) {
+        self.end_by(lease, Cause::Over, reason);
+    }
+
+    /// The same for any cause.
+    pub(super) fn end_by(self: &Arc<Self>, lease: &Arc<Lease>, cause: Cause, reason: &str) {
+        if lease.begin_end(cause, reason) {
             let record = lease.record();
             if let Some(hold) = record.hold.as_ref().filter(|hold| !hold.kept) {
                 // Its job was not one to look at after all.
@@ -34,8 +42,13 @@ impl Executor {
         let span = lease.span.clone();
         let work = async move {
             let mut pause = FIRST_PAUSE;
+            let mut recorded = {
+                // Whoever runs a stage, or prepares the job, has noted its end before letting go.
+                let _gate = lease.gate.lock().await;
+                Some(executor.record_job(&lease))
+            };
             loop {
-                let errors = executor.tear_down_once(&lease).await;
+                let errors = executor.tear_down_once(&lease, &mut recorded).await;
                 if errors.is_empty() {
                     break;
                 }
@@ -55,7 +68,11 @@ impl Executor {
         self.tasks.spawn(work.instrument(span));
     }
 
-    async fn tear_down_once(self: &Arc<Self>, lease: &Lease) -> Vec<String> {
+    async fn tear_down_once(
+        self: &Arc<Self>,
+        lease: &Lease,
+        recorded: &mut Option<impl Future<Output = Told> + Send>,
+    ) -> Vec<String> {
         // Whoever runs a stage sees the end and lets go. A podman that still makes the container has its time for that: what is
         // removed in the making leaves parts behind that nobody finds.
         let _gate = lease.gate.lock().await;
@@ -85,6 +102,15 @@ impl Executor {
         if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {
             // A container of an earlier attempt has a name of its own, and one adopted in the making is not on record.
             errors.extend(self.remove_leftovers(Some(record.id.short())).await);
+        }
+        if errors.is_empty()
+            && let Some(recorded) = recorded.take()
+        {
+            // A disk that hangs costs the row at most.
+            let told = tokio::time::timeout(RECORDED_WITHIN, recorded).await;
+            if told == Ok(Told::Late) && self.shutdown.is_cancelled() {
+                errors.push("the next daemon records it".to_owned());
+            }
         }
         // Only once all else is gone: as long as the record is there, the work is not done.
         if errors.is_empty()

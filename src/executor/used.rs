@@ -25,6 +25,24 @@ impl Used {
         self.written = self.written.max(usage.written);
     }
 
+    /// Most memory at once, in bytes.
+    #[must_use]
+    pub fn memory_peak(&self) -> Option<u64> {
+        self.memory_peak
+    }
+
+    /// CPU time in microseconds.
+    #[must_use]
+    pub fn cpu_us(&self) -> Option<u64> {
+        self.cpu_us
+    }
+
+    /// Bytes written to disks.
+    #[must_use]
+    pub fn written(&self) -> Option<u64> {
+        self.written
+    }
+
     /// The line; none when nothing is known.
     #[must_use]
     pub fn line(&self) -> Option<String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use tracing::Instrument;
 
+use super::past::Cause;
 use super::record::{State, boot_time};
 use super::{Executor, Lease};
 use crate::protocol::daemon::ProcessId;
@@ -34,14 +35,14 @@ impl Executor {
                 () = end_of(record.runner) => {
                     let pid = record.runner.pid;
                     let reason = format!("gitlab-runner (process {pid}) has ended; if config_exec is a script of yours, let it `exec` windlass-config");
-                    executor.end(&lease, &reason);
+                    executor.end_by(&lease, Cause::RunnerGone, &reason);
                     executor.sweep_soon();
                 }
                 () = abandoned(&lease) => {
                     executor.end(&lease, "gitlab-runner has removed the job's temporary directory: its cleanup did not get through");
                 }
                 () = tokio::time::sleep(left) => {
-                    executor.end(&lease, "the job's timeout is over and nobody has cleaned up");
+                    executor.end_by(&lease, Cause::TimeOver, "the job's timeout is over and nobody has cleaned up");
                     executor.sweep_soon();
                 }
             }

@@ -11,7 +11,8 @@ mod token;
 mod verify;
 
 use std::sync::atomic::AtomicI64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use reqwest::{Certificate, Url};
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::config::GitlabSettings;
+use crate::metrics::Metrics;
 use crate::registry::Login;
 use crate::sys::secrets::Secret;
 use request::{Call, Pace};
@@ -47,6 +49,9 @@ pub struct Client {
     pace: Pace,
     /// By how many milliseconds GitLab's clock is ahead of this host's.
     ahead: AtomicI64,
+    metrics: Arc<Metrics>,
+    /// Whether the last request got no answer; before the first nobody knows.
+    silent: RwLock<Option<bool>>,
 }
 
 /// What GitLab says about the job that a token belongs to (`GET /job`, doc/api/jobs.md: only while the job runs).
@@ -111,7 +116,36 @@ impl Client {
             places: Semaphore::new(AT_ONCE),
             pace: Pace::default(),
             ahead: AtomicI64::new(0),
+            metrics: Arc::default(),
+            silent: RwLock::default(),
         }))
+    }
+
+    /// One whose requests are counted there.
+    #[must_use]
+    pub fn measured(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.metrics = Arc::clone(metrics);
+        self
+    }
+
+    /// Where its requests are counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether GitLab answered when it was asked last; none: it was not asked yet.
+    #[must_use]
+    pub fn answers(&self) -> Option<bool> {
+        self.silent.read().unwrap_or_else(PoisonError::into_inner).map(|silent| !silent)
+    }
+
+    /// Counts a request; the answer's status, if there was one.
+    fn count(&self, status: Option<u16>, since: Instant) {
+        self.metrics.gitlab_asked(status, since.elapsed());
+        // Who is in front of a GitLab that is down says 502, 503 or 504.
+        let silent = status.is_none_or(|status| matches!(status, 502..=504));
+        *self.silent.write().unwrap_or_else(PoisonError::into_inner) = Some(silent);
     }
 
     /// Whether there is a token for everything but questions about jobs.

@@ -202,7 +202,10 @@ impl Client {
             let chance = Duration::from_millis(fastrand::u64(0..=u64::try_from(pause.as_millis() / 2).unwrap_or(0)));
             match wanted {
                 Some(wanted) if wanted > PAUSE_MAX => return Err(error),
-                Some(wanted) => self.pace.hold(wanted + chance),
+                Some(wanted) => {
+                    self.metrics.gitlab_held();
+                    self.pace.hold(wanted + chance);
+                }
                 None => tokio::time::sleep(pause + chance).await,
             }
             tracing::debug!("{error}; asking again");
@@ -230,12 +233,15 @@ impl Client {
         // The semaphore is never closed. Who has waited for a place may have to wait once more: for what the answers before said.
         let _place = self.places.acquire().await;
         self.pace.wait().await;
+        let since = std::time::Instant::now();
         let sent = request.send().await;
+        self.count(sent.as_ref().ok().map(|answer| answer.status().as_u16()), since);
         let mut answer =
             sent.map_err(|error| failed(&causes(&error, call.limit), !error.is_connect() && !error.is_builder()))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         self.note_clock(&headers);
         if let Some(pause) = self.spare(&headers) {
+            self.metrics.gitlab_held();
             self.pace.hold(pause);
         }
         let mut body = Vec::new();
@@ -273,6 +279,7 @@ impl Client {
     fn spare(&self, headers: &HeaderMap) -> Option<Duration> {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
         let (limit, left) = (number("ratelimit-limit")?, number("ratelimit-remaining")?);
+        self.metrics.gitlab_limit(limit, left);
         let under_way = i64::try_from(super::AT_ONCE).unwrap_or(0);
         if left > (limit / 20).max(under_way) {
             return None;

@@ -1,5 +1,6 @@
 //! What is served over HTTP. Slow clients are cut off, and the end waits for none of them.
 
+pub mod admin;
 pub mod intake;
 mod signature;
 pub mod webhook;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::{Filter, Rejection, Reply};
@@ -21,16 +24,56 @@ use warp::{Filter, Rejection, Reply};
 const CLIENTS: usize = 256;
 /// How long a client may take for the head of a request, and be silent between two.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client may take for everything.
+/// How long a client may take for everything, where nothing else is said.
 const ALL_WITHIN: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of what it is sent.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// How long requests that are being answered get at a shutdown.
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// Pause after accept(2) failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What clients come in by.
+pub trait Accept: Send {
+    /// A client's connection.
+    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The next client. Cancelling this loses none.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Connection = TcpStream;
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Connection = UnixStream;
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Serves a filter until the shutdown.
-pub async fn serve<F, R>(listener: TcpListener, filter: F, tasks: TaskTracker, shutdown: CancellationToken)
+pub async fn serve<A, F, R>(listener: A, filter: F, tasks: TaskTracker, shutdown: CancellationToken)
 where
+    A: Accept,
+    F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
+    R: Reply + Send + 'static,
+{
+    serve_within(listener, filter, ALL_WITHIN, tasks, shutdown).await;
+}
+
+/// The same where a connection may last longer, or not as long.
+pub async fn serve_within<A, F, R>(
+    listener: A,
+    filter: F,
+    all_within: Duration,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) where
+    A: Accept,
     F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
     R: Reply + Send + 'static,
 {
@@ -39,14 +82,14 @@ where
         let next = async {
             // The semaphore is never closed.
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            (place, listener.next().await)
         };
         let (place, accepted) = tokio::select! {
             () = shutdown.cancelled() => return,
             next = next => next,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!("accept an HTTP client: {error}");
                 tokio::time::sleep(PAUSE).await;
@@ -57,13 +100,15 @@ where
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             let _place = place;
+            let mut stream = TimeoutWriter::new(stream);
+            stream.set_timeout(Some(TAKEN_WITHIN));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_WITHIN)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
-                served = tokio::time::timeout(ALL_WITHIN, connection.as_mut()) => served,
+                served = tokio::time::timeout(all_within, connection.as_mut()) => served,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     tokio::time::timeout(END_WITHIN, connection).await
@@ -76,13 +121,13 @@ where
     }
 }
 
-/// Listens at an address.
+/// Listens at an address, which the configuration has under `key`.
 ///
 /// # Errors
 /// What the operating system says, and to which address.
-pub async fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+pub async fn listen(address: std::net::SocketAddr, key: &str) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let message = format!("listen at {address} ([webhook] listen): {error}");
+        let message = format!("listen at {address} ({key}): {error}");
         io::Error::new(error.kind(), message)
     })
 }

@@ -20,6 +20,7 @@ use super::intake::Intake;
 use super::signature::{Head, has_token, is_signed};
 use crate::chain::event::{self, Read};
 use crate::controller::HookSecrets;
+use crate::metrics::Metrics;
 use crate::store::NewEvent;
 
 /// Longest body that is read, in bytes: GitLab sends no longer ones.
@@ -43,6 +44,7 @@ struct Endpoint {
 pub fn endpoint(
     secrets: HookSecrets,
     intake: Intake,
+    metrics: Arc<Metrics>,
 ) -> impl Filter<Extract = (impl Reply,), Error = Rejection> + Clone + Send + Sync + 'static {
     let endpoint = Arc::new(Endpoint { secrets, intake, long: Semaphore::new(LONG_AT_ONCE) });
     warp::path!("hooks" / "gitlab")
@@ -50,9 +52,10 @@ pub fn endpoint(
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(move |headers: HeaderMap, body| {
-            let endpoint = Arc::clone(&endpoint);
+            let (endpoint, metrics) = (Arc::clone(&endpoint), Arc::clone(&metrics));
             async move {
                 let (status, words) = endpoint.answer(&headers, body).await;
+                metrics.webhook_answered(status.as_u16());
                 warp::reply::with_status(words, status)
             }
         })

@@ -16,7 +16,7 @@ mod service;
 mod session;
 mod shell;
 mod stage;
-mod usage;
+pub mod usage;
 mod users;
 
 use std::io;

@@ -3,7 +3,11 @@
 //! The container sees its own cgroup, read-only, below /sys/fs/cgroup; in the host's network it sees the host's, of which only its own
 //! counts. What is not there stays unknown.
 
+mod gauge;
+
 use std::path::{Path, PathBuf};
+
+pub use gauge::Gauge;
 
 use crate::protocol::init::Usage;
 

@@ -35,6 +35,18 @@ pub struct Job {
     /// GitLab's id of the pipeline, where that is known.
     #[serde(default)]
     pub pipeline: Option<i64>,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its branch or tag.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// GitLab's id of the user who started it.
+    #[serde(default)]
+    pub user_id: Option<i64>,
+    /// The user's login, unless somebody set `GITLAB_USER_LOGIN` to something else too.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Whether the job runs for a protected ref. Unknown counts as not.
     pub protected: bool,
     /// How long GitLab lets it run.
@@ -99,11 +111,15 @@ struct JobInfo {
     project_id: Option<i64>,
     project_full_path: Option<String>,
     project_name: Option<String>,
+    name: Option<String>,
+    user_id: Option<i64>,
 }
 
 #[derive(Deserialize)]
 struct GitInfo {
     repo_url: Option<String>,
+    #[serde(rename = "ref")]
+    reference: Option<String>,
     protected: Option<bool>,
 }
 
@@ -196,6 +212,9 @@ impl Job {
         let info = response.job_info.ok_or("the job response has no job_info")?;
         let project_id = info.project_id.filter(|id| *id > 0).ok_or("the job response has no project id")?;
         let pipeline = info.pipeline_id.or_else(|| pipeline(response.variables.as_deref().unwrap_or_default()));
+        let user = only(response.variables.as_deref().unwrap_or_default(), "GITLAB_USER_LOGIN").map(str::to_owned);
+        let reference = response.git_info.as_ref().and_then(|git| git.reference.clone());
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| plain(&text));
         let (instance, path) =
             response.git_info.as_ref().and_then(|git| git.repo_url.as_deref()).map_or_else(Default::default, split_url);
         let project_path = [info.project_full_path, Some(path), info.project_name]
@@ -222,6 +241,10 @@ impl Job {
             project_path: plain(&project_path),
             instance: plain(&instance),
             pipeline: pipeline.filter(|id| *id > 0),
+            name: given(info.name),
+            reference: given(reference),
+            user_id: info.user_id.filter(|id| *id > 0),
+            user: given(user),
             protected: response.git_info.and_then(|git| git.protected).unwrap_or(false),
             timeout: timeout
                 .filter(|seconds| *seconds > 0)
@@ -255,9 +278,14 @@ pub(super) fn unreadable(error: &serde_json::Error) -> String {
 
 /// The pipeline by `CI_PIPELINE_ID`, for runners that do not pass on job_info.pipeline_id; none if somebody set it to something else too.
 fn pipeline(variables: &[Variable]) -> Option<i64> {
-    let mut values = variables.iter().filter(|variable| variable.key == "CI_PIPELINE_ID").map(|found| &found.value);
+    only(variables, "CI_PIPELINE_ID")?.parse().ok()
+}
+
+/// The value of a variable that has one value only: GitLab's own, then. The pipeline's author can add one, but take none away.
+fn only<'a>(variables: &'a [Variable], key: &str) -> Option<&'a str> {
+    let mut values = variables.iter().filter(|variable| variable.key == key).map(|found| &found.value);
     let first = values.next()?;
-    values.all(|value| value == first).then(|| first.parse().ok())?
+    values.all(|value| value == first).then_some(first)
 }
 
 /// Host with port, and path without `.git`, of a repository's URL; without the credentials that are in it.
@@ -317,6 +345,21 @@ mod tests {
         assert_eq!(pipeline(json!({"project_id": 7}), &["6", "6"]), Some(6));
         assert_eq!(pipeline(json!({"project_id": 7}), &["6", "7"]), None);
         assert_eq!(pipeline(json!({"project_id": 7}), &["-6"]), None);
+    }
+
+    #[test]
+    fn who_started_it_is_known_unless_somebody_meddles() {
+        let user = |logins: &[&str]| {
+            let variables: Vec<_> =
+                logins.iter().map(|name| json!({"key": "GITLAB_USER_LOGIN", "value": name})).collect();
+            let info = json!({"project_id": 7, "name": "test", "user_id": 3});
+            parse(&json!({"id": 1, "job_info": info, "git_info": {"ref": "main"}, "variables": variables}))
+                .expect("valid")
+        };
+        let job = user(&["ada"]);
+        assert_eq!((job.user.as_deref(), job.user_id), (Some("ada"), Some(3)));
+        assert_eq!((job.name.as_deref(), job.reference.as_deref()), (Some("test"), Some("main")));
+        assert_eq!((user(&["ada", "root"]).user, user(&[]).user), (None, None));
     }
 
     #[test]

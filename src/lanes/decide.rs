@@ -96,7 +96,15 @@ pub enum Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.word())
+    }
+}
+
+impl Rule {
+    /// As the configuration calls it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             Self::MaxAge => "max_age",
             Self::ImageMaxAge => "image_max_age",
             Self::ProjectMaxSize => "project_max_size",
@@ -104,7 +112,7 @@ impl fmt::Display for Rule {
             Self::MinFree => "min_free",
             Self::MinFreeInodes => "min_free_inodes",
             Self::Asked => "asked for",
-        })
+        }
     }
 }
 

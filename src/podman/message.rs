@@ -39,6 +39,19 @@ pub enum PullFailure {
 }
 
 impl PullFailure {
+    /// In one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::Limited => "limited",
+            Self::Unreachable => "unreachable",
+            Self::Host => "host",
+        }
+    }
+
     /// What a registry, or the way to it, said.
     fn of(said: &str) -> Self {
         let said = said.to_lowercase();

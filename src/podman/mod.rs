@@ -31,8 +31,9 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid};
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::PodmanSettings;
 use crate::job::Secret;
+use crate::metrics::Metrics;
 use crate::sys::process::inherit_as;
 use process::{End, supervise};
 
@@ -62,6 +64,10 @@ pub use storage::Storage;
 const CALLS_MAX: usize = 8;
 /// Pulls at once, beside those: a registry that trickles must not hinder what makes and ends containers.
 const PULLS_MAX: usize = 4;
+
+/// How long a podman that was silent may take to answer whoever asks whether it is, and between two looks.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_LOOK: Duration = Duration::from_millis(50);
 
 /// Prefix of every label.
 pub const LABEL: &str = "io.windlass";
@@ -104,6 +110,11 @@ pub struct Podman {
     /// Whether systemd makes the cgroups of its containers, once it was asked.
     cgroups_by_systemd: OnceLock<bool>,
     known: image::Known,
+    metrics: Arc<Metrics>,
+    /// Whether its last call got no answer.
+    silent: AtomicBool,
+    /// Whether it is being asked whether it does now.
+    asking: AtomicBool,
     /// Whether this process is root on the host.
     pub rootful: bool,
 }
@@ -123,6 +134,9 @@ impl Podman {
             storage: OnceLock::new(),
             cgroups_by_systemd: OnceLock::new(),
             known: image::Known::default(),
+            metrics: Arc::default(),
+            silent: AtomicBool::new(false),
+            asking: AtomicBool::new(false),
             rootful: nix::unistd::geteuid().is_root(),
         }
     }
@@ -134,6 +148,35 @@ impl Podman {
         environment.extend(settings.environment.iter().map(|(name, value)| (name.into(), value.into())));
         let rootful = account.uid.is_root();
         Self { environment, rootful, account: Some(account), ..Self::new(settings) }
+    }
+
+    /// One whose calls are counted there.
+    #[must_use]
+    pub fn measured(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.metrics = Arc::clone(metrics);
+        self
+    }
+
+    /// Whether podman answers: its last call did, or it does now.
+    pub async fn answers(self: &Arc<Self>) -> bool {
+        let is_silent = || self.silent.load(Ordering::Relaxed);
+        if !is_silent() {
+            return true;
+        }
+        // One question at a time: a podman that hangs must not take the turns of those that make and end containers.
+        if !self.asking.swap(true, Ordering::Relaxed) {
+            let podman = Arc::clone(self);
+            tokio::spawn(async move {
+                // What it answers is noted as with every call.
+                let _ = podman.version().await;
+                podman.asking.store(false, Ordering::Relaxed);
+            });
+        }
+        let until = Instant::now() + ANSWER_WITHIN;
+        while is_silent() && self.asking.load(Ordering::Relaxed) && Instant::now() < until {
+            tokio::time::sleep(ANSWER_LOOK).await;
+        }
+        !is_silent()
     }
 
     /// Where its images are, once it was asked.
@@ -225,7 +268,9 @@ impl Podman {
             inherit_as(command.as_std_mut(), fd, crate::init::LISTENER);
         }
         command.envs(io.variables.iter().map(|(name, value)| (name, value.expose())));
+        let since = Instant::now();
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|reason| {
+            self.count(&operation, since, &Err(io::Error::from(reason.kind())));
             let hint = if io.program.is_none() { "; is podman installed? [podman] command says which" } else { "" };
             error(format!("cannot start {}: {reason}{hint}", program.display()), None)
         })?;
@@ -235,7 +280,9 @@ impl Podman {
             drop(turn);
             end
         });
-        match task.await.map_err(io::Error::other).and_then(|end| end) {
+        let end = task.await.map_err(io::Error::other).and_then(|end| end);
+        self.count(&operation, since, &end);
+        match end {
             Ok(End::Exited(status, stdout, stderr)) => {
                 tracing::debug!(operation, %status, "podman");
                 if status.success() {
@@ -247,6 +294,22 @@ impl Podman {
             Ok(End::TimedOut) => Err(error(format!("no answer within {}", humantime::format_duration(limit)), None)),
             Ok(End::Stopped) => Err(error("nobody waits for it any more".to_owned(), None)),
             Err(reason) => Err(error(reason.to_string(), None)),
+        }
+    }
+
+    /// Counts a call of podman's, and notes whether it answers.
+    fn count(&self, operation: &str, since: Instant, end: &io::Result<End>) {
+        let result = match end {
+            Ok(End::Exited(status, ..)) if status.success() => "success",
+            Ok(End::Exited(..)) => "failed",
+            // Nobody wanted its answer any more.
+            Ok(End::Stopped) => "stopped",
+            Ok(End::TimedOut) | Err(_) => "silent",
+        };
+        self.metrics.podman_called(operation, result, since.elapsed());
+        // A pull is silent for its registry's sake.
+        if operation != "files" && operation != "pull" && result != "stopped" {
+            self.silent.store(result == "silent", Ordering::Relaxed);
         }
     }
 

@@ -58,7 +58,8 @@ impl Pulls {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pulls an image, or waits for the pull of it that is under way already. When nobody waits any more, the pull ends.
+    /// Pulls an image, or waits for the pull of it that is under way already. When nobody waits any more, the pull ends. Says how the image
+    /// came, and whether the pull was this caller's own.
     ///
     /// # Errors
     /// podman's words, and whether they are about this caller's own pull.
@@ -67,7 +68,7 @@ impl Pulls {
         podman: &Arc<Podman>,
         pull: &Pull,
         options: &PullOptions,
-    ) -> Result<Pulled, (bool, PodmanError)> {
+    ) -> Result<(bool, Pulled), (bool, PodmanError)> {
         let (mut outcome, own) = self.join(podman, pull, options);
         let given_up =
             || PodmanError { operation: "pull".to_owned(), message: "it was given up".to_owned(), code: None };
@@ -76,8 +77,8 @@ impl Pulls {
             Err(_) => Err(given_up()),
         };
         match result {
-            Ok(Pulled::ByThis) if !own => Ok(Pulled::ByAnother),
-            Ok(pulled) => Ok(pulled),
+            Ok(Pulled::ByThis) if !own => Ok((own, Pulled::ByAnother)),
+            Ok(pulled) => Ok((own, pulled)),
             Err(error) => Err((own, error)),
         }
     }

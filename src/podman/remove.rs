@@ -68,6 +68,23 @@ impl Podman {
         }
     }
 
+    /// The id on this host of a container's first process.
+    ///
+    /// # Errors
+    /// podman's words; also where it does not run.
+    pub async fn pid(&self, container: &str) -> Result<i32, PodmanError> {
+        let words = ["container", "inspect", "--format", "{{.State.Pid}}"];
+        let text = self.call(&[&strings(words)[..], &[container.to_owned()]].concat()).await?;
+        match text.trim().parse() {
+            Ok(pid) if pid > 0 => Ok(pid),
+            _ => Err(PodmanError {
+                operation: "container inspect".to_owned(),
+                message: format!("{container} does not run"),
+                code: None,
+            }),
+        }
+    }
+
     async fn on(&self, what: &[&str], name: &str) -> Result<(), PodmanError> {
         let mut arguments: Vec<String> = what.iter().map(|word| (*word).to_owned()).collect();
         arguments.push(name.to_owned());

@@ -50,6 +50,19 @@ pub struct ImageRow {
     pub goes_by: Option<String>,
 }
 
+/// A file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSystem {
+    /// A directory on it.
+    pub path: String,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Bytes that are free to jobs.
+    pub free_bytes: u64,
+    /// Bytes that are kept free ([purge] min_free).
+    pub kept_free_bytes: u64,
+}
+
 /// What to remove, for `windlass cache purge`. With nothing chosen the configured rules decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

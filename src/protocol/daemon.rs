@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow};
 use super::chain::{ChainReply, ChainRequest};
+use super::history::{JobQuery, JobRow};
 use super::hold::{HoldRequest, HoldRow};
 use super::init::Usage;
 use super::shell::ShellRequest;
@@ -26,6 +27,33 @@ pub struct ProcessId {
     pub pid: i32,
     /// When it started, in clock ticks since boot (/proc/PID/stat, field 22); 0 where that could not be read.
     pub start: u64,
+}
+
+/// How a stage ended other than with an exit code of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageStop {
+    /// Somebody wanted it to end.
+    Terminated,
+    /// This signal killed it.
+    Signal(i32),
+    /// It could not be started, and whose failure that is.
+    Refused(FailureClass),
+    /// Its init reported an end that cannot be.
+    Lost,
+}
+
+/// The end of a stage that no daemon was there to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedStage {
+    /// Its name.
+    pub stage: String,
+    /// The script's exit code.
+    pub code: Option<i32>,
+    /// How it ended, where that is no exit code of its own.
+    pub stop: Option<StageStop>,
+    /// When, in milliseconds since boot.
+    pub ended: u64,
 }
 
 /// What a caller wants.
@@ -64,6 +92,9 @@ pub enum Request {
         stage: String,
         /// Whether the caller already talks to the init and only takes up its connection to a restarted daemon.
         attach: bool,
+        /// How the stage before it ended, where no daemon was there to be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missed: Option<MissedStage>,
     },
     /// The stage that this connection was for has ended and its output is complete.
     StageDone {
@@ -73,6 +104,9 @@ pub enum Request {
         /// The script's exit code; none when a signal ended it, or somebody wanted it to end.
         #[serde(default)]
         code: Option<i32>,
+        /// How it ended, where that is no exit code of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<StageStop>,
     },
     /// The stage's init is silent or talks nonsense: end the container.
     StageLost {
@@ -85,9 +119,14 @@ pub enum Request {
         lease: Option<String>,
         /// gitlab-runner's process.
         runner: ProcessId,
+        /// How the last stage ended, where no daemon was there to be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missed: Option<MissedStage>,
     },
     /// Slots and leases.
     Status,
+    /// Jobs that were.
+    Jobs(JobQuery),
     /// What jobs keep.
     CacheList,
     /// The images.
@@ -139,6 +178,11 @@ pub enum Reply {
     Done,
     /// The answer to `Status`.
     Status(Box<crate::protocol::daemon::Status>),
+    /// The answer to `Jobs`.
+    Jobs {
+        /// Those that fit, the newest first.
+        jobs: Vec<JobRow>,
+    },
     /// The answer to `CacheList`.
     Lanes {
         /// All of them.

@@ -8,6 +8,7 @@ pub mod chain;
 pub mod daemon;
 pub mod files;
 pub mod frame;
+pub mod history;
 pub mod hold;
 pub mod init;
 pub mod shell;

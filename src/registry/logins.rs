@@ -49,12 +49,15 @@ impl Login {
     }
 }
 
+/// When a helper was asked, and what it said.
+type Helped = (Instant, Option<Login>);
+
 /// The logins.
 #[derive(Debug, Default)]
 pub(super) struct Logins {
     file: Option<PathBuf>,
     offered: Mutex<BTreeMap<String, Login>>,
-    helped: Mutex<HashMap<(String, String), (Instant, Option<Login>)>>,
+    helped: Mutex<HashMap<(String, String), Helped>>,
 }
 
 /// An auth file as podman would read it, once it is merged.

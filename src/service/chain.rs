@@ -13,6 +13,7 @@ use crate::controller::Controller;
 use crate::gitlab::Client;
 use crate::http;
 use crate::http::intake::{self, Intake};
+use crate::metrics::Metrics;
 use crate::sys::files::make_directory;
 
 /// The chain, ready to run.
@@ -21,30 +22,31 @@ pub struct Chain {
     /// Its controller.
     pub controller: Arc<Controller>,
     listener: Option<TcpListener>,
+    metrics: Arc<Metrics>,
 }
 
 impl Chain {
     /// Opens its database and listens for events; GitLab is asked nothing yet. None where there is no chain.
-    pub async fn build(settings: &Settings) -> Result<Option<Self>> {
+    pub async fn build(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Self>> {
         if !settings.chain.is_on() {
             return Ok(None);
         }
         // The roots of containers have to get past it, and nobody else can list it.
         make_directory(&settings.state_dir, 0o711)?;
-        let gitlab = Client::new(&settings.gitlab)?.map(Arc::new);
+        let gitlab = Client::new(&settings.gitlab)?.map(|client| Arc::new(client.measured(metrics)));
         let Some(controller) = Controller::build(settings, gitlab).await? else { return Ok(None) };
         let listener = match settings.webhook.listen {
-            Some(address) => Some(http::listen(address).await?),
+            Some(address) => Some(http::listen(address, "[webhook] listen").await?),
             None => None,
         };
-        Ok(Some(Self { controller, listener }))
+        Ok(Some(Self { controller, listener, metrics: Arc::clone(metrics) }))
     }
 
     /// Starts its tasks.
     pub fn spawn(self, tasks: &TaskTracker, shutdown: &CancellationToken, line: Arc<StatusLine>) {
         if let Some(listener) = self.listener {
             let (intake, entries) = Intake::new();
-            let endpoint = http::webhook::endpoint(self.controller.secrets().clone(), intake);
+            let endpoint = http::webhook::endpoint(self.controller.secrets().clone(), intake, self.metrics);
             tasks.spawn(intake::run(entries, Arc::clone(&self.controller), shutdown.clone()));
             tasks.spawn(http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
         }

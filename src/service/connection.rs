@@ -60,6 +60,10 @@ async fn of_jobs(
     request: Request,
 ) -> Result<(), Failure> {
     match request {
+        Request::Jobs(query) => {
+            let jobs = executor.history().jobs(&query).await.map_err(|error| Failure::system(format!("{error:#}")))?;
+            reply(channel, Reply::Jobs { jobs }).await
+        }
         Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
         Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
         Request::Drain { on } => {
@@ -96,19 +100,21 @@ async fn of_jobs(
             let preparing = prepare(channel, executor, &lease, profile.as_deref(), caller, inputs);
             preparing.instrument(lease.span.clone()).await
         }
-        Request::Stage { lease, stage, attach } => {
+        Request::Stage { lease, stage, attach, missed } => {
             let lease = executor.lease(&lease)?;
+            missed.iter().for_each(|missed| executor.take_missed(&lease, missed));
             let span = tracing::error_span!(parent: &lease.span, "stage", stage);
             self::stage(channel, executor, shutdown, &lease, &stage, attach).instrument(span).await
         }
-        Request::Cleanup { lease: Some(id), runner: _ } => {
+        Request::Cleanup { lease: Some(id), runner: _, missed } => {
             // One that is not there has been cleaned up already.
             if let Ok(lease) = executor.lease(&id) {
+                missed.iter().for_each(|missed| executor.take_missed(&lease, missed));
                 executor.clean_up(&lease);
             }
             reply(channel, Reply::Done).await
         }
-        Request::Cleanup { lease: None, runner } => {
+        Request::Cleanup { lease: None, runner, missed: _ } => {
             let (job, _) = job(channel).await?;
             executor.end_leases_of(&job, runner, "the job is over before it began");
             reply(channel, Reply::Done).await
@@ -269,8 +275,10 @@ async fn stage(
     let mut logs = executor.service_logs(lease);
     let end = loop {
         tokio::select! {
+            // What the shim has said counts, also when the next call has ended the lease meanwhile.
+            biased;
             request = channel.request() => break match request {
-                Ok(Request::StageDone { usage, code }) => StageEnd::Done { usage, code },
+                Ok(Request::StageDone { usage, code, stop }) => StageEnd::Done { usage, code, stop },
                 Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
                 _ => StageEnd::Gone,
             },

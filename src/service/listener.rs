@@ -1,24 +1,22 @@
 //! The shims' socket: made here or handed over by systemd, and open to the users that the configuration names.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sys::socket::{UnixAddr, getsockname};
-use nix::unistd::{Gid, Group, User, chown, geteuid};
+use nix::unistd::{User, geteuid};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection;
 use super::notify::Watchdog;
 use super::parts::Parts;
+use super::{connection, socket};
 use crate::config::SocketSettings;
 use crate::executor::Places;
 use crate::protocol::daemon::shim_file;
@@ -55,7 +53,11 @@ impl Listener {
                 let path = path_of(&socket).unwrap_or_else(|| settings.path.clone());
                 (socket, path, None)
             }
-            None => (make(settings)?, settings.path.clone(), Some(settings.path.clone())),
+            // Without a group who is on the other side decides, not who can reach it.
+            None => {
+                let socket = socket::make(&settings.path, settings.group.as_deref(), 0o666, "socket")?;
+                (socket, settings.path.clone(), Some(settings.path.clone()))
+            }
         };
         tell_shims(&path, settings)?;
         socket.set_nonblocking(true).context("set the socket up")?;
@@ -158,46 +160,6 @@ fn allowed_users(settings: &SocketSettings) -> BTreeSet<u32> {
         }
     }
     allowed
-}
-
-fn make(settings: &SocketSettings) -> Result<StdListener> {
-    let path = &settings.path;
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("make the directory {}", directory.display()))?;
-    }
-    // The lock of the runtime directory is held: what answers here is another program.
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("something else listens at {}; choose another [socket] path", path.display());
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("remove the old socket {}", path.display()));
-        }
-        _ => {}
-    }
-    // The mode is set before anybody may come: until then the file is called otherwise.
-    let mut new = path.clone().into_os_string();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let _ = std::fs::remove_file(&new);
-    let socket = StdListener::bind(&new).with_context(|| format!("listen at {}", path.display()))?;
-    let mode = match &settings.group {
-        Some(name) => {
-            let group = Group::from_name(name)
-                .ok()
-                .flatten()
-                .with_context(|| format!("[socket] group names {name:?}, and this host has no such group"))?;
-            chown(&new, None, Some(Gid::from_raw(group.gid.as_raw())))
-                .with_context(|| format!("give {} to group {name}", path.display()))?;
-            0o660
-        }
-        // Who is on the other side decides, not who can reach it.
-        None => 0o666,
-    };
-    std::fs::set_permissions(&new, PermissionsExt::from_mode(mode))
-        .with_context(|| format!("set the mode of {}", path.display()))?;
-    std::fs::rename(&new, path).with_context(|| format!("listen at {}", path.display()))?;
-    Ok(socket)
 }
 
 /// Leaves word for the shims how long to wait for a daemon that is away.

@@ -1,5 +1,6 @@
 //! The service: start-up, its parts, signals, and an orderly end.
 
+mod admin;
 mod arguments;
 mod caller;
 mod chain;
@@ -7,11 +8,14 @@ mod channel;
 mod checks;
 mod connection;
 mod hands;
+mod health;
 pub mod journal;
 mod listener;
 mod notify;
+mod page;
 mod parts;
 mod reload;
+mod socket;
 
 use std::fs::File;
 use std::path::Path;
@@ -26,10 +30,15 @@ use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::page::PageServer;
 use crate::config::Settings;
-use crate::executor::Executor;
+use crate::executor::{Executor, Observers};
+use crate::history::{History, Writer};
+use crate::metrics::Metrics;
+use admin::{Admin, Panel};
 pub use arguments::Arguments;
 use chain::Chain;
+use health::Health;
 use listener::Listener;
 use notify::{StatusLine, Watchdog, announce_slots};
 use parts::Parts;
@@ -42,7 +51,11 @@ const DRAIN: Duration = Duration::from_secs(15);
 pub struct Service {
     parts: Arc<Parts>,
     chain: Option<Chain>,
+    page: Option<PageServer>,
     listener: Listener,
+    admin: Admin,
+    metrics: Arc<Metrics>,
+    writer: Writer,
     signals: Signals,
     reload: Arc<Reload>,
     /// What `systemctl status` shows; each part says its own.
@@ -67,9 +80,14 @@ impl Service {
         let lock = lock(&settings.run_dir)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
-        let chain = Chain::build(&settings).await?;
+        let admin = Admin::bind(&settings).await?;
+        let page = PageServer::bind(&settings).await?;
+        let metrics = Arc::<Metrics>::default();
+        let chain = Chain::build(&settings, &metrics).await?;
+        let (history, writer) = History::new(&settings.state_dir, settings.history, &metrics);
         let executor = if settings.runs_jobs() || Executor::has_left(&settings.run_dir) {
-            Some(executor(settings.clone(), &tasks, &shutdown).await?)
+            let observers = Observers { history, metrics: Arc::clone(&metrics) };
+            Some(executor(settings.clone(), observers, &tasks, &shutdown).await?)
         } else {
             tracing::info!("windlassd {} starts, for the image chain alone", env!("CARGO_PKG_VERSION"));
             None
@@ -79,7 +97,21 @@ impl Service {
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());
         let reload = Arc::new(Reload::new(file, settings, Arc::clone(&parts), gate, Arc::clone(&line)));
-        Ok(Self { parts, chain, listener, signals, reload, line, tasks, shutdown, _lock: lock })
+        Ok(Self {
+            parts,
+            chain,
+            listener,
+            page,
+            admin,
+            metrics,
+            writer,
+            signals,
+            reload,
+            line,
+            tasks,
+            shutdown,
+            _lock: lock,
+        })
     }
 
     /// Serves until told to end (SIGTERM or SIGINT); SIGHUP has it read its configuration again. Running jobs go on without it.
@@ -89,21 +121,35 @@ impl Service {
     pub async fn run(mut self) -> Result<()> {
         let signals = self.signals.handle();
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
+        let health = Arc::<Health>::default();
+        let panel = Arc::new(Panel {
+            parts: Arc::clone(&self.parts),
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&health),
+        });
+        self.tasks.spawn(self.writer.run(self.shutdown.clone()));
+        self.admin.spawn(&panel, &self.tasks, &self.shutdown);
         let mut accept = self.tasks.spawn(self.listener.serve(
             Arc::clone(&self.parts),
             self.tasks.clone(),
             self.shutdown.clone(),
-            Watchdog::wanted(),
+            Watchdog::wanted(&health),
         ));
         if let Some(executor) = self.parts.has_executor() {
             self.tasks.spawn(announce_slots(Arc::clone(executor), Arc::clone(&self.line), self.shutdown.clone()));
             self.tasks.spawn(Arc::clone(executor).sweep_forever());
             self.tasks.spawn(Arc::clone(executor).empty_trash_forever());
             self.tasks.spawn(Arc::clone(executor).purge_forever());
+            self.tasks.spawn(Arc::clone(executor).observe_forever());
+        }
+        if let Some(page) = self.page {
+            let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
+            page.spawn(self.parts.has_executor().cloned(), controller, &self.tasks, &self.shutdown);
         }
         if let Some(chain) = self.chain {
             chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
         }
+        health.set_serving(true);
         notify::ready();
         let result = loop {
             tokio::select! {
@@ -114,6 +160,7 @@ impl Service {
                 result = &mut accept => break result.context("the socket's task")?,
             }
         };
+        health.set_serving(false);
         notify::stopping();
         tracing::info!("windlassd ends; running jobs go on");
         self.shutdown.cancel();
@@ -129,9 +176,14 @@ impl Service {
 }
 
 /// The part that runs jobs, with what an earlier daemon left taken up.
-async fn executor(settings: Settings, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<Arc<Executor>> {
+async fn executor(
+    settings: Settings,
+    observers: Observers,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<Arc<Executor>> {
     checks::init_program(&settings.podman.init)?;
-    let executor = Executor::build(settings, tasks.clone(), shutdown.clone()).await?;
+    let executor = Executor::build(settings, observers, tasks.clone(), shutdown.clone()).await?;
     checks::files_program(&executor.podman().files_program())?;
     executor.adopt().await?;
     let kind = if executor.podman().rootful { "rootful" } else { "rootless" };

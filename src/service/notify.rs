@@ -1,6 +1,6 @@
 //! What systemd is told of the daemon (sd_notify(3)): that it is ready, what it does, that it is alive. Where there is no systemd, nobody hears it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::health::Health;
 use super::parts::Parts;
 use crate::controller::Controller;
 use crate::executor::{Executor, Load};
@@ -116,47 +117,68 @@ fn words(load: Load) -> String {
 }
 
 /// Tells systemd that the loop that has it works, as often as the unit's WatchdogSec= asks for. A daemon that is silent for longer
-/// is restarted.
+/// is restarted. Who asks for its health (`/healthz`) gets the same signs.
 #[derive(Debug)]
 pub struct Watchdog {
     ticks: Option<Interval>,
-    failed: bool,
+    health: Arc<Health>,
+    /// For whom the next sign is.
+    due: Sign,
+    /// Whether the loop has failed since the last sign for each.
+    failed: BTreeSet<Sign>,
+}
+
+/// Who gets a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sign {
+    Systemd,
+    Health,
 }
 
 impl Watchdog {
     /// The one that systemd asks this process for, if it does.
     #[must_use]
-    pub fn wanted() -> Self {
-        Self::every(sd_notify::watchdog_enabled().map(|limit| limit / 3))
+    pub fn wanted(health: &Arc<Health>) -> Self {
+        Self::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), health)
     }
 
-    fn every(pause: Option<Duration>) -> Self {
+    fn every(pause: Option<Duration>, health: &Arc<Health>) -> Self {
         let ticks = pause.filter(|pause| !pause.is_zero()).map(|pause| {
             let mut ticks = tokio::time::interval(pause);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        Self { ticks, failed: false }
+        Self { ticks, health: Arc::clone(health), due: Sign::Health, failed: BTreeSet::new() }
     }
 
     /// Waits for the next time to tell. Cancelling this loses nothing.
     pub async fn due(&mut self) {
-        match &mut self.ticks {
-            Some(ticks) => drop(ticks.tick().await),
-            None => std::future::pending().await,
-        }
+        let ticks = async {
+            match &mut self.ticks {
+                Some(ticks) => drop(ticks.tick().await),
+                None => std::future::pending().await,
+            }
+        };
+        self.due = tokio::select! {
+            () = ticks => Sign::Systemd,
+            () = self.health.asked() => Sign::Health,
+        };
     }
 
     /// The loop could not do its work just now. One failure costs one sign of life; a loop that can't work at all gives none.
     pub fn failed(&mut self) {
-        self.failed = true;
+        self.failed = BTreeSet::from([Sign::Systemd, Sign::Health]);
     }
 
     /// Gives a sign of life if all parts answer: this stands still where anything stands still that a job needs.
     pub fn beat(&mut self, parts: &Parts) {
         parts.touch();
-        if !std::mem::take(&mut self.failed) {
-            tell(&[NotifyState::Watchdog]);
+        if self.failed.remove(&self.due) {
+            return;
+        }
+        match self.due {
+            Sign::Systemd => tell(&[NotifyState::Watchdog]),
+            Sign::Health => self.health.beat(),
         }
     }
 }

@@ -42,6 +42,12 @@ impl Parts {
         })
     }
 
+    /// What looks after the chain, if anything does.
+    #[must_use]
+    pub fn has_chain(&self) -> Option<&Arc<Controller>> {
+        self.chain.as_ref()
+    }
+
     /// What looks after the chain.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::arguments::Call;
 use super::link::Attached;
-use super::{Codes, Failure, inputs, link, prepare};
+use super::{Codes, Failure, inputs, link, missed, prepare};
 use crate::protocol::daemon::Request;
 use crate::protocol::frame::Kind;
 
@@ -12,6 +12,6 @@ pub fn run(call: &Call, codes: Codes) -> Result<(), Failure> {
     let lease = prepare::lease().ok();
     // Config may have been ended after it got a lease and before gitlab-runner learned of it: the daemon finds it by the job.
     let frames = if lease.is_none() { vec![(Kind::JobResponse, inputs::job_response()?)] } else { Vec::new() };
-    let request = Request::Cleanup { lease, runner: link::runner() };
+    let request = Request::Cleanup { lease, runner: link::runner(), missed: missed::take() };
     link::call(call, &request, &Attached { frames, fd: None }, &mut |line| eprintln!("{line}")).map(drop)
 }

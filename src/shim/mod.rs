@@ -9,6 +9,7 @@ mod config;
 mod exit;
 mod inputs;
 mod link;
+mod missed;
 mod prepare;
 mod run;
 mod script;

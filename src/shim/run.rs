@@ -7,7 +7,7 @@ use super::arguments::Call;
 use super::inputs;
 use super::link::Attached;
 use super::stage_loop::{Outcome, StageLoop};
-use super::{Failure, link, prepare};
+use super::{Failure, link, missed, prepare};
 use crate::protocol::daemon::{FailureClass, Reply, Request};
 use crate::protocol::init::{Exited, Usage};
 
@@ -18,7 +18,8 @@ pub fn run(call: &Call) -> Result<(), Failure> {
     let file = File::open(&script)
         .map_err(|error| Failure::system(&format!("open the script {}", script.display()), error))?;
     let signals = signals()?;
-    let request = Request::Stage { lease: lease.clone(), stage: stage.clone(), attach: false };
+    let missed = missed::take();
+    let request = Request::Stage { lease: lease.clone(), stage: stage.clone(), attach: false, missed };
     // Until the stage has begun there is nothing to end gently.
     let (reply, mut connection) =
         interruptible(&signals, || link::call(call, &request, &Attached::default(), &mut |line| eprintln!("{line}")))?;
@@ -27,7 +28,7 @@ pub fn run(call: &Call) -> Result<(), Failure> {
             "the daemon's answer is not the one that was expected; are both of the same release?".to_owned(),
         ));
     };
-    let attach = Request::Stage { lease, stage, attach: true };
+    let attach = Request::Stage { lease, stage, attach: true, missed: None };
     let variables = inputs::variables();
     let closing = ready.closing.clone();
     let outcome = StageLoop::new(call, connection, init, &ready, signals, attach)?.run(file, variables)?;

@@ -13,14 +13,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Failure;
 use super::arguments::Call;
 use super::link::{Attached, Link, daemon_wait};
 use super::script::{Sink, feed};
-use crate::protocol::daemon::{FailureClass, Reply as DaemonReply, Request as DaemonRequest, StageReady};
+use super::{Failure, missed};
+use crate::protocol::daemon::{
+    FailureClass, MissedStage, Reply as DaemonReply, Request as DaemonRequest, StageReady, StageStop,
+};
 use crate::protocol::frame::{Decoder, Kind, MESSAGE_MAX, encode};
 use crate::protocol::init::{Exited, Reply, Request};
 use crate::protocol::stream;
+use crate::sys::process;
 
 /// How often the init is asked for a sign of life, at most.
 const PING: Duration = Duration::from_secs(5);
@@ -325,13 +328,17 @@ impl<'a> StageLoop<'a> {
         for sink in self.sinks.drain(..) {
             sink.finish(self.bound);
         }
-        let (usage, code) = match &outcome {
-            Outcome::Exited { exited, terminated } => (Some(exited.usage), exited.code.filter(|_| !terminated)),
-            _ => (None, None),
+        let (usage, code, stop) = match &outcome {
+            Outcome::Exited { exited, terminated } => {
+                (Some(exited.usage), exited.code.filter(|_| !terminated), stop(exited, *terminated))
+            }
+            Outcome::Refused(class, _) => (None, None, Some(StageStop::Refused(*class))),
+            Outcome::Lost(_) => (None, None, Some(StageStop::Lost)),
         };
-        if let Some(daemon) = &self.daemon {
-            // Else it finds out by itself that the stage has ended.
-            let _ = daemon.send(&DaemonRequest::StageDone { usage, code }, &Attached::default());
+        let done = DaemonRequest::StageDone { usage, code, stop };
+        let told = self.daemon.as_ref().is_some_and(|daemon| daemon.send(&done, &Attached::default()).is_ok());
+        if let (false, DaemonRequest::Stage { stage, .. }) = (told, &self.attach) {
+            missed::leave(&MissedStage { stage: stage.clone(), code, stop, ended: process::boot_millis() });
         }
         match outcome {
             // A signal of the last moment: after it there is no success.
@@ -346,5 +353,15 @@ impl<'a> StageLoop<'a> {
     fn signalled(&self) -> bool {
         let mut set = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         poll(&mut set, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// How a stage ended, where that is no exit code of its own.
+fn stop(exited: &Exited, terminated: bool) -> Option<StageStop> {
+    match (exited.code, exited.signal) {
+        _ if terminated => Some(StageStop::Terminated),
+        (Some(code), None) if u8::try_from(code).is_ok() => None,
+        (None, Some(signal)) => Some(StageStop::Signal(signal)),
+        _ => Some(StageStop::Lost),
     }
 }

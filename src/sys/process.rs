@@ -44,6 +44,18 @@ pub fn start_time(pid: Pid) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Milliseconds since boot, time asleep included: a clock that nobody sets.
+#[must_use]
+pub fn boot_millis() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    // It can't fail for this clock.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
+        let (seconds, nanoseconds) =
+            (u64::try_from(time.tv_sec()).unwrap_or(0), u64::try_from(time.tv_nsec()).unwrap_or(0));
+        seconds * 1000 + nanoseconds / 1_000_000
+    })
+}
+
 /// Lets this process have the disk and the CPU only when nobody else wants them (ioprio_set(2), class idle; nice 19).
 pub fn yield_to_others() {
     /// `IOPRIO_WHO_PROCESS`, and class 3 (idle) in the three highest of 16 bits (linux/ioprio.h).

@@ -189,9 +189,13 @@ fn what_is_only_to_be_recorded_rebuilds_nothing() {
 #[test]
 fn a_registry_in_trouble_makes_nothing_stale_and_is_told() {
     let said = |status: u16| Response::json(status, &json!({"errors": [{"message": "no such luck"}]}));
-    for (status, expected) in
-        [(401, "login"), (404, "no such luck"), (429, "has had enough"), (500, "answers 500"), (200, "makes no sense")]
-    {
+    for (status, expected) in [
+        (401, "login"),
+        (404, "has none of that name"),
+        (429, "has had enough"),
+        (500, "answers 500"),
+        (200, "makes no sense"),
+    ] {
         let server = Server::start(move |request| match (status, request.method.as_str()) {
             (200, "HEAD") => Response::empty(200),
             (200, _) => Response::bytes(200, b"<html>".to_vec()),

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::Host;
+use super::wait::seconds;
+use super::{Host, until};
 
 /// Where a host keeps its lanes.
 pub fn directory(host: &Host) -> PathBuf {
@@ -95,8 +96,10 @@ impl SmallDisk {
     /// Mounts it again with these options.
     pub fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        let output = Command::new("mount").args(["-o", &options]).arg(self.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // It is busy while the history is written.
+        until("it is mounted anew", seconds(20), || {
+            Command::new("mount").args(["-o", &options]).arg(self.path()).output().unwrap().status.success()
+        });
     }
 
     /// How many bytes are free, of how many.

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod attempt;
 pub mod boxed;
+pub mod browser;
 pub mod call;
 pub mod chain;
 pub mod client;
@@ -22,6 +23,8 @@ pub mod job;
 pub mod lanes;
 pub mod leftovers;
 pub mod notices;
+pub mod openmetrics;
+pub mod page;
 pub mod player;
 pub mod processes;
 pub mod programs;

@@ -79,6 +79,12 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "only the page's bench asks for it")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its memory that is resident, in bytes.
     pub fn memory(&self) -> Result<f64> {
         let status =

@@ -1,13 +1,15 @@
-//! `windlass chain graph`: as a tree of text, for Graphviz, for Mermaid, or as JSON.
+//! `windlass chain graph`: as a tree of text, for Graphviz, for Mermaid, as a picture, or as JSON.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::status::named;
-use crate::protocol::chain::{ChainStatus, EdgeLine, ProjectLine};
+use crate::page::graph::Graph;
+use crate::page::svg;
+use crate::protocol::chain::{ChainStatus, ProjectLine};
 
 /// How to write a graph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -19,56 +21,28 @@ pub enum Format {
     Dot,
     /// For Mermaid, which GitLab shows in Markdown
     Mermaid,
+    /// A picture with links to GitLab
+    Svg,
     /// Nodes and edges
     Json,
 }
 
-/// A part of the chain: projects, and the edges among them.
-struct Graph<'a> {
-    nodes: BTreeMap<i64, &'a ProjectLine>,
-    /// From what is built on to what builds on it.
-    edges: BTreeSet<(i64, i64, bool)>,
-}
-
 pub(super) fn write(status: &ChainStatus, project: Option<&str>, format: Format) -> Result<String> {
-    let graph = Graph::of(status, project)?;
+    let whole = Graph::of(status);
+    let graph = match project {
+        Some(name) => whole.around(named(status, name)?.id, usize::MAX),
+        None => whole,
+    };
     Ok(match format {
         Format::Text => graph.text(),
         Format::Dot => graph.dot(),
         Format::Mermaid => graph.mermaid(),
+        Format::Svg => svg::file(&graph),
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&graph.json())?),
     })
 }
 
-fn upstreams(project: &ProjectLine) -> impl Iterator<Item = (i64, &EdgeLine)> {
-    project.upstreams.iter().filter_map(|edge| Some((edge.project?, edge)))
-}
-
-impl<'a> Graph<'a> {
-    fn of(status: &'a ChainStatus, project: Option<&str>) -> Result<Self> {
-        let all: BTreeMap<i64, &ProjectLine> = status.projects.iter().map(|project| (project.id, project)).collect();
-        let mut edges = BTreeSet::new();
-        for project in &status.projects {
-            let known = upstreams(project).filter(|(id, _)| all.contains_key(id));
-            edges.extend(known.map(|(id, edge)| (id, project.id, edge.pinned)));
-        }
-        let Some(name) = project else { return Ok(Self { nodes: all, edges }) };
-        let middle = named(status, name)?.id;
-        let mut part = BTreeSet::from([middle]);
-        for next in [|(from, to, _): &(i64, i64, bool)| (*from, *to), |(from, to, _): &(i64, i64, bool)| (*to, *from)] {
-            let mut queue = VecDeque::from([middle]);
-            let mut seen = BTreeSet::from([middle]);
-            while let Some(at) = queue.pop_front() {
-                let reached = edges.iter().map(next).filter(|(from, _)| *from == at).map(|(_, to)| to);
-                queue.extend(reached.filter(|to| seen.insert(*to)));
-            }
-            part.extend(seen);
-        }
-        let nodes = all.into_iter().filter(|(id, _)| part.contains(id)).collect();
-        edges.retain(|(from, to, _)| part.contains(from) && part.contains(to));
-        Ok(Self { nodes, edges })
-    }
-
+impl Graph<'_> {
     /// What builds on something that is at the top, indented below it. What has been shown is not shown again.
     fn text(&self) -> String {
         let has_upstream: BTreeSet<i64> = self.edges.iter().map(|(_, to, _)| *to).collect();
@@ -193,6 +167,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
     use super::*;
+    use crate::protocol::chain::EdgeLine;
 
     fn chain() -> ChainStatus {
         let project = |id: i64, path: &str, on: &[i64]| ProjectLine {
@@ -245,6 +220,8 @@ mod tests {
         assert!(dot.contains("n4 [label=\"a\\\"pp\\nfresh\"") && dot.contains("n2 -> n4;"), "{dot}");
         let mermaid = write(&chain(), None, Format::Mermaid).unwrap();
         assert!(mermaid.contains("n4[\"a#34;pp: fresh\"]") && mermaid.contains("n9 -.-> n5"), "{mermaid}");
+        let svg = write(&chain(), Some("4"), Format::Svg).unwrap();
+        assert!(svg.contains("a&quot;pp") && !svg.contains("fixed") && svg.ends_with("</svg>\n"), "{svg}");
         let json: serde_json::Value =
             serde_json::from_str(&write(&chain(), Some("ruby"), Format::Json).unwrap()).unwrap();
         assert_eq!((json["projects"].as_array().unwrap().len(), json["edges"].as_array().unwrap().len()), (3, 2));

@@ -53,7 +53,7 @@ enum ChainCommand {
     },
     /// What builds on what
     #[command(
-        after_help = "Examples:\n  windlass chain graph\n  windlass chain graph --project images/base\n  windlass chain graph --format dot | dot -Tsvg >chain.svg"
+        after_help = "Examples:\n  windlass chain graph\n  windlass chain graph --project images/base\n  windlass chain graph --format svg >chain.svg"
     )]
     Graph {
         /// Only this project, what it builds on and what builds on it; by path or id

@@ -69,6 +69,7 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     found.profiles.remove("big").unwrap();
     found.podman.environment.clear();
     found.socket.group = None;
+    found.metrics.group = None;
     assert!(!found.gitlab.verify_jobs);
     assert_eq!(found.chain.args["CI_REGISTRY"], "registry.example.com");
     (found.gitlab, found.chain.args, found.chain.overrides) = Default::default();
@@ -79,6 +80,8 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     assert_eq!(found.chain.watch.platform.to_string(), "linux/amd64");
     found.chain.watch.platform = crate::registry::Platform::of_host();
     (found.webhook.url, found.webhook.secret_file, found.webhook.signing_secret_file) = Default::default();
+    assert_eq!(found.page.base_path, "/windlass");
+    (found.page.token_file, found.page.base_path, found.page.hosts) = Default::default();
     (found.purge.max_size, found.purge.project_max_size) = Default::default();
     let job = &mut found.profiles.get_mut("default").unwrap().job;
     (job.user, job.images.default_image, job.images.auth_file, job.ca_file) = Default::default();
@@ -158,6 +161,11 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[[chain.project]]\npath = 'a'\n[[chain.project]]\npath = 'A'", "chain.project[1].path", "more than one"),
         ("[webhook]\nlisten = '9252'", "webhook.listen", "127.0.0.1:9252"),
         ("[webhook]\nurl = 'chain.example.com'", "webhook.url", "https://"),
+        ("[page]\nlisten = '9253'", "page.listen", "unix:/run/windlass/page.sock"),
+        ("[page]\nlisten = '0.0.0.0:9253'", "page.listen", "token_file"),
+        ("[page]\nlisten = '192.0.2.1:9253'", "page.listen", "token_file"),
+        ("[page]\nbase_path = 'windlass/'", "page.base_path", "/windlass"),
+        ("[page]\nhosts = ['http://x']", "page.hosts", "http://x"),
         ("[purge]\nmin_free = '110%'", "purge.min_free", "\"100%\""),
         ("[purge]\nmin_free = '10'", "purge.min_free", "\"10%\""),
         ("[purge]\nmin_free_inodes = '10 GiB'", "purge.min_free_inodes", "\"5%\""),

@@ -1,0 +1,188 @@
+//! Measures the page for `scripts/bench.sh`: time and bytes of its pages for chains of 20, 200 and 1,000 projects, and the daemon's CPU with
+//! fifty pages open. GitLab is the tests' fake one.
+
+#[path = "../chain/daemon.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod daemon;
+#[path = "../chain/support.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+#[allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
+mod support;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use serde_json::json;
+
+use daemon::Daemon;
+use support::gitlab::FakeGitlab;
+
+/// What can go wrong is told to a person, once; nobody branches on it.
+type Result<T> = std::result::Result<T, String>;
+
+/// Sizes of the chains.
+const SIZES: [usize; 3] = [20, 200, 1000];
+/// Pages that are open at once.
+const OPEN: usize = 50;
+/// How long they are watched.
+const WATCHED: Duration = Duration::from_secs(20);
+
+/// Measures the page
+#[derive(Parser)]
+pub struct Arguments {
+    /// The directory of windlassd and windlass
+    #[arg(long)]
+    programs: PathBuf,
+    /// A configuration whose podman works
+    #[arg(long)]
+    config: PathBuf,
+    /// Where the daemon's directories are made
+    #[arg(long)]
+    work: PathBuf,
+    /// How often each page is asked for
+    #[arg(long)]
+    rounds: usize,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match measure(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    if !arguments.json {
+        println!("{:<44} {:>12} {:>12}", "page", "median", "bytes");
+    }
+    for size in SIZES {
+        eprintln!("Measuring the page of {size} projects");
+        let gitlab = FakeGitlab::start();
+        let ids = make_projects(&gitlab, size);
+        let daemon = Daemon::start(arguments, &gitlab)?;
+        until_fresh(&daemon, size)?;
+        // A fifth of it is not fresh, as while a base's change goes up.
+        let pipeline = gitlab.pipeline(ids[0], &json!({"driven": true}));
+        gitlab.bring(pipeline, "success");
+        let socket = arguments.work.join("chain/run/page.sock");
+        for path in ["/", "/chain", "/chain?show=all", &format!("/chain/{}", ids[0]), "/api/v1/chain"] {
+            let mut times: Vec<f64> = Vec::new();
+            let mut bytes = 0;
+            for _ in 0..=arguments.rounds {
+                let began = Instant::now();
+                bytes = get(&socket, path)?;
+                times.push(began.elapsed().as_secs_f64() * 1000.0);
+                // What is shared for a second is not measured.
+                std::thread::sleep(Duration::from_millis(1050));
+            }
+            times.remove(0);
+            times.sort_by(f64::total_cmp);
+            let median = times[times.len() / 2];
+            let what = format!("{size} projects: {}", path.replace(&ids[0].to_string(), "BASE"));
+            tell(arguments, &what, median, "ms", Some(bytes));
+        }
+        let (alone, open) = (cpu_while(&daemon, &socket, 0)?, cpu_while(&daemon, &socket, OPEN)?);
+        tell(arguments, &format!("{size} projects: CPU, no page open"), alone, "%", None);
+        tell(arguments, &format!("{size} projects: CPU, {OPEN} pages open"), open, "%", None);
+        daemon.end();
+        std::fs::remove_dir_all(arguments.work.join("chain")).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn tell(arguments: &Arguments, what: &str, value: f64, unit: &str, bytes: Option<usize>) {
+    if arguments.json {
+        println!("{}", json!({"row": "page", "what": what, "ours": value, "unit": unit, "bytes": bytes}));
+    } else {
+        let bytes = bytes.map_or_else(String::new, |bytes| bytes.to_string());
+        println!("{what:<44} {:>12} {bytes:>12}", format!("{value:.1} {unit}"));
+    }
+}
+
+/// Five bases, and the others on them.
+fn make_projects(gitlab: &FakeGitlab, size: usize) -> Vec<u64> {
+    let project = |index: usize| {
+        let on = if index < 5 { String::new() } else { format!("images/p{}\n", index % 5) };
+        json!({"path": format!("images/p{index}"), "files": {".gitlab-deps": on}})
+    };
+    let ids = gitlab.projects(&json!((0..size).map(project).collect::<Vec<_>>()));
+    for id in &ids {
+        gitlab.pipeline(*id, &json!({"to": "success", "quiet": true}));
+    }
+    ids
+}
+
+fn until_fresh(daemon: &Daemon, size: usize) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let status = daemon.chain(&["status"])?;
+        let projects = status["projects"].as_array().map_or(&[][..], Vec::as_slice);
+        if projects.iter().filter(|project| project["state"] == "fresh").count() == size {
+            return Ok(());
+        }
+        if began.elapsed() > Duration::from_secs(300) {
+            return Err("the first look takes too long".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Bytes of an answer's body.
+fn get(socket: &Path, path: &str) -> Result<usize> {
+    let mut stream = ask(socket, path, "close")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or("no answer")?;
+    if !bytes.starts_with(b"HTTP/1.1 200") {
+        return Err(format!("{path}: {}", String::from_utf8_lossy(&bytes[..head])));
+    }
+    Ok(bytes.len() - head - 4)
+}
+
+fn ask(socket: &Path, path: &str, connection: &str) -> Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket).map_err(|error| format!("{}: {error}", socket.display()))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n")
+        .map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
+/// The daemon's CPU in percent of one core, with so many pages open, half of each kind.
+fn cpu_while(daemon: &Daemon, socket: &Path, open: usize) -> Result<f64> {
+    let mut readers = Vec::new();
+    for index in 0..open {
+        let path = if index % 2 == 0 { "/live/now" } else { "/live/chain" };
+        let mut stream = ask(socket, path, "keep-alive")?;
+        let other = stream.try_clone().map_err(|error| error.to_string())?;
+        let reading = std::thread::spawn(move || drop(std::io::copy(&mut stream, &mut std::io::sink())));
+        readers.push((other, reading));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let (before, began) = (ticks(daemon.pid())?, Instant::now());
+    std::thread::sleep(WATCHED);
+    let used = ticks(daemon.pid())? - before;
+    let seconds = began.elapsed().as_secs_f64();
+    for (stream, reading) in readers {
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = reading.join();
+    }
+    Ok(used / seconds)
+}
+
+/// CPU time of a process, in hundredths of a second (USER_HZ is 100 on every Linux).
+fn ticks(pid: u32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| error.to_string())?;
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let field = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).ok_or("no CPU time");
+    Ok(field(11)? + field(12)?)
+}

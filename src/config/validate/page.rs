@@ -1,0 +1,29 @@
+//! `[page]`.
+
+use std::path::Path;
+
+use crate::config::checks::Checker;
+use crate::config::input::Origin;
+use crate::config::keys::PageKeys;
+use crate::config::settings::{PageListen, PageSettings};
+
+pub(super) fn page(check: &mut Checker, given: &PageKeys, run_dir: &Path) -> PageSettings {
+    // Whoever may open the socket may look: a port of loopback would be open to every user of the host.
+    let default = || Some(PageListen::Unix(run_dir.join("page.sock")));
+    let settings = PageSettings {
+        listen: given.listen.as_ref().map_or_else(default, |listen| PageListen::parse(&listen.0)),
+        token_file: given.token_file.as_ref().map(|path| path.0.clone().into()),
+        base_path: given.base_path.as_ref().map(|path| path.0.clone()).unwrap_or_default(),
+        hosts: super::more::list(given.hosts.as_ref()),
+    };
+    if let Some(listen) = settings.listen.as_ref().filter(|listen| !listen.is_local())
+        && settings.token_file.is_none()
+    {
+        let message = format!(
+            "{listen} can be reached from other hosts, so [page] needs token_file: a file with the token that people log in with; \
+             or listen at 127.0.0.1 or at a Unix socket"
+        );
+        check.wrong(&Origin { key: "page.listen".to_owned(), span: None }, message);
+    }
+    settings
+}

@@ -1,0 +1,251 @@
+//! The history as those see it who tell it things and who read it.
+
+#![allow(clippy::unwrap_used, reason = "a failing test should say where")]
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::protocol::history::{JobImage, JobOutcome, JobQuery, StageResult, StageRow};
+
+const DAY: i64 = 86_400_000;
+
+fn row(job: i64, came: i64) -> JobRow {
+    JobRow {
+        lease: format!("lease{job}"),
+        attempts: 1,
+        instance: "gitlab.example.com".into(),
+        job_id: job,
+        project_id: 7,
+        project_path: "Group/project".into(),
+        name: Some("test".into()),
+        reference: Some("main".into()),
+        pipeline: Some(5),
+        protected: true,
+        user_id: Some(3),
+        user: Some("ada".into()),
+        profile: "default".into(),
+        slot: Some(1),
+        outcome: JobOutcome::Success,
+        exit_code: None,
+        reason: None,
+        came,
+        waited_ms: 10,
+        prepare_ms: Some(100),
+        ended: came + 1000,
+        duration_ms: 1000,
+        memory_peak: Some(1 << 20),
+        cpu_us: None,
+        written: Some(0),
+        images: vec![JobImage {
+            role: "job".into(),
+            name: "r/x:1".into(),
+            id: "ab12".into(),
+            digest: Some("sha256:cd34".into()),
+            other_digests: Vec::new(),
+        }],
+        stages: vec![StageRow {
+            name: "build_script".into(),
+            began: came + 200,
+            ms: Some(700),
+            result: StageResult::Exited { exit_code: 0 },
+        }],
+    }
+}
+
+struct World {
+    directory: tempfile::TempDir,
+    history: Arc<History>,
+    metrics: Arc<Metrics>,
+    writing: Option<tokio::task::JoinHandle<()>>,
+    shutdown: CancellationToken,
+}
+
+impl World {
+    fn with(settings: HistorySettings) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn new() -> Self {
+        Self::with(HistorySettings { keep: Duration::from_secs(30 * 86_400), max_jobs: 1000 })
+    }
+
+    fn at(directory: tempfile::TempDir, settings: HistorySettings) -> Self {
+        let (metrics, shutdown) = (Arc::<Metrics>::default(), CancellationToken::new());
+        let (history, writer) = History::new(directory.path(), settings, &metrics);
+        let writing = Some(tokio::spawn(writer.run(shutdown.clone())));
+        Self { directory, history, metrics, writing, shutdown }
+    }
+
+    /// The daemon's end.
+    async fn end(&mut self) {
+        self.shutdown.cancel();
+        self.writing.take().unwrap().await.unwrap();
+    }
+
+    async fn jobs(&self, query: JobQuery) -> Vec<i64> {
+        let limit = if query.limit == 0 { 100 } else { query.limit };
+        let rows = self.history.jobs(&JobQuery { limit, ..query }).await.unwrap();
+        rows.into_iter().map(|row| row.job_id).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_job_comes_back_as_it_was_told_and_is_found_by_each_filter() {
+    let world = World::new();
+    let now = now();
+    assert!(world.jobs(JobQuery::default()).await.is_empty(), "nothing was ever written");
+    let other = JobRow {
+        project_id: 8,
+        project_path: "group/other".into(),
+        user: None,
+        user_id: Some(4),
+        outcome: JobOutcome::Failed,
+        exit_code: Some(3),
+        images: Vec::new(),
+        ..row(2, now - 5000)
+    };
+    for row in [row(1, now - 9000), other] {
+        assert_eq!(world.history.job(row).await, Told::Settled);
+    }
+    assert_eq!(world.history.jobs(&JobQuery { limit: 9, ..JobQuery::default() }).await.unwrap()[1], row(1, now - 9000));
+    assert_eq!(world.jobs(JobQuery::default()).await, [2, 1], "the newest first");
+    let text = |text: &str| Some(text.to_owned());
+    for (query, expected) in [
+        (JobQuery { project: text("group/PROJECT"), ..JobQuery::default() }, vec![1]),
+        (JobQuery { project: text("gitlab.example.com/8"), ..JobQuery::default() }, vec![2]),
+        (JobQuery { user: text("ada"), ..JobQuery::default() }, vec![1]),
+        (JobQuery { user: text("4"), ..JobQuery::default() }, vec![2]),
+        (JobQuery { image: text("sha256:cd"), ..JobQuery::default() }, vec![1]),
+        (JobQuery { image: text("CD34"), ..JobQuery::default() }, vec![1]),
+        (JobQuery { image: text("ab1"), ..JobQuery::default() }, vec![1]),
+        (JobQuery { image: text("d34"), ..JobQuery::default() }, vec![]),
+        (JobQuery { outcome: Some(JobOutcome::Failed), ..JobQuery::default() }, vec![2]),
+        (JobQuery { since: Some(now - 6000), ..JobQuery::default() }, vec![2]),
+        (JobQuery { limit: 1, ..JobQuery::default() }, vec![2]),
+    ] {
+        assert_eq!(world.jobs(query.clone()).await, expected, "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_one_row_however_often_it_is_told_and_tried() {
+    let world = World::new();
+    let now = now();
+    for came in [now, now] {
+        world.history.job(row(1, came)).await;
+    }
+    let all = JobQuery { limit: 9, ..JobQuery::default() };
+    assert_eq!(world.history.jobs(&all).await.unwrap(), [row(1, now)], "the same lease is the same attempt");
+    let second = JobRow { lease: "second".into(), stages: Vec::new(), ..row(1, now + 50) };
+    world.history.job(second.clone()).await;
+    // The first one's end comes late.
+    world.history.job(row(1, now)).await;
+    assert_eq!(world.history.jobs(&all).await.unwrap(), [JobRow { attempts: 2, ..second }]);
+}
+
+#[tokio::test]
+async fn it_is_bounded_by_number_and_age_and_outlasts_the_daemon() {
+    let settings = HistorySettings { keep: Duration::from_secs(86_400), max_jobs: 3 };
+    let mut world = World::with(settings);
+    let now = now();
+    world.history.job(row(90, now - 2 * DAY)).await;
+    for job in 1..=5 {
+        world.history.pull(PullRow {
+            at: now,
+            image: "x".into(),
+            digest: None,
+            bytes: None,
+            ms: 1,
+            result: "success".into(),
+        });
+        world.history.job(row(job, now - 5000 + job)).await;
+    }
+    assert_eq!(world.jobs(JobQuery::default()).await, [5, 4, 3]);
+    let pulls: u64 = world.history.pulls_by_day(0).await.unwrap().iter().map(|day| day.count).sum();
+    assert!(pulls <= 3, "{pulls}");
+    world.end().await;
+    assert_eq!(world.history.job(row(6, now)).await, Told::Late, "nobody writes any more");
+    let next = World::at(world.directory, settings);
+    assert_eq!(next.jobs(JobQuery::default()).await, [5, 4, 3]);
+}
+
+#[tokio::test]
+async fn what_waits_at_the_end_is_written() {
+    let mut world = World::new();
+    let told: Vec<_> = (1..=500).map(|job| world.history.job(row(job, now()))).collect();
+    world.end().await;
+    for told in told {
+        assert_eq!(told.await, Told::Settled);
+    }
+    assert_eq!(world.jobs(JobQuery { limit: 1000, ..JobQuery::default() }).await.len(), 500);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_costs_rows_and_no_time() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(FILE), "this is no database, and it is somebody's").unwrap();
+    let world = World::at(directory, HistorySettings { keep: Duration::from_secs(60), max_jobs: 9 });
+    for job in 1..=3 {
+        assert_eq!(world.history.job(row(job, now())).await, Told::Settled);
+    }
+    let text = world.metrics.text(&crate::metrics::states::States::default()).unwrap();
+    assert!(text.contains("windlass_history_dropped_total 3\n"), "{text}");
+    let kept = std::fs::read_to_string(world.directory.path().join(FILE)).unwrap();
+    assert!(kept.starts_with("this is no database"), "it is left as it is");
+    assert!(world.history.jobs(&JobQuery { limit: 1, ..JobQuery::default() }).await.is_err());
+}
+
+#[tokio::test]
+async fn days_have_durations_outcomes_pulls_space_and_purges() {
+    let world = World::new();
+    let noon = now() / DAY * DAY - DAY + DAY / 2;
+    for job in 1..=2 {
+        let mut row = row(job, noon);
+        row.stages[0].ms = Some(u64::try_from(job).unwrap() * 100);
+        row.stages.push(StageRow { name: "step_x".into(), ..row.stages[0].clone() });
+        world.history.pull(PullRow {
+            at: noon,
+            image: "x".into(),
+            digest: None,
+            bytes: Some(10),
+            ms: 4,
+            result: "success".into(),
+        });
+        world.history.purge(PurgeRow {
+            at: noon,
+            kind: "lane".into(),
+            name: "l".into(),
+            project_path: None,
+            bytes: Some(3),
+            age_s: 5,
+            rule: "max_age".into(),
+        });
+        world.history.disk(DiskRow {
+            at: noon,
+            path: "/".into(),
+            free_bytes: 1,
+            bytes: 2,
+            free_inodes: 3,
+            inodes: 4,
+            lanes_bytes: Some(5),
+            images_bytes: None,
+        });
+        world.history.job(row).await;
+    }
+    let days = world.history.stages_by_day(noon - DAY).await.unwrap();
+    let day = |stage: &str| days.iter().find(|day| day.stage == stage).unwrap().clone();
+    assert_eq!((day("build_script").day, day("build_script").count), (noon - DAY / 2, 2));
+    assert_eq!(
+        (day("build_script").mean_ms, day("step").max_ms, day("prepare").mean_ms, day("wait").count),
+        (150, 200, 100, 2)
+    );
+    let outcomes = world.history.outcomes_by_day(noon - DAY).await.unwrap();
+    assert_eq!((outcomes.len(), outcomes[0].outcome, outcomes[0].count), (1, JobOutcome::Success, 2));
+    let pulls = world.history.pulls_by_day(noon - DAY).await.unwrap();
+    assert_eq!((pulls[0].count, pulls[0].bytes, pulls[0].mean_ms), (2, 20, 4));
+    assert_eq!(world.history.disks(noon - DAY).await.unwrap().len(), 2);
+    assert_eq!(world.history.disks(noon + DAY).await.unwrap().len(), 0);
+    assert_eq!(world.history.purges(0, 1).await.unwrap()[0].rule, "max_age");
+}

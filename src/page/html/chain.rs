@@ -1,0 +1,223 @@
+//! The chain's page: the graph, a table of the projects, and the last rebuild.
+
+use maud::{Markup, html};
+
+use super::timeline::timeline;
+use super::{Clock, Part, badge, linked, time};
+use crate::page::graph::Graph;
+use crate::page::layout::Layout;
+use crate::page::view::{Chain, pipeline_link};
+use crate::page::{svg, words};
+use crate::protocol::chain::{ChainStatus, ProjectLine};
+
+/// A chain with more projects opens on what is not fresh.
+pub const ALL_UP_TO: usize = 200;
+/// The most projects that are drawn.
+pub const DRAWN_MAX: usize = 200;
+
+/// What of the chain is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Show {
+    /// Whether what is fresh is wanted too; none: as fits the chain's size.
+    pub all: Option<bool>,
+    /// What the paths have to contain.
+    pub text: String,
+}
+
+impl Show {
+    /// Whether what is fresh is shown.
+    #[must_use]
+    pub fn is_all(&self, status: &ChainStatus) -> bool {
+        self.all.unwrap_or(!self.text.is_empty() || status.projects.len() <= ALL_UP_TO)
+    }
+
+    /// The projects that are shown.
+    #[must_use]
+    pub fn part<'a>(&self, status: &'a ChainStatus) -> Graph<'a> {
+        let (all, text) = (self.is_all(status), self.text.to_lowercase());
+        Graph::of(status).among(|project| {
+            (all || project.state != "fresh") && (text.is_empty() || project.path.to_lowercase().contains(&text))
+        })
+    }
+
+    /// What was asked, as a query.
+    #[must_use]
+    pub fn query(&self) -> String {
+        let show = match self.all {
+            Some(true) => "all",
+            Some(false) => "not-fresh",
+            None => "",
+        };
+        let text = percent_encoding::utf8_percent_encode(&self.text, percent_encoding::NON_ALPHANUMERIC);
+        format!("?show={show}&q={text}")
+    }
+}
+
+/// Heading and form, which stay as they are while the page is open.
+#[must_use]
+pub fn head(base: &str, show: &Show) -> Markup {
+    let option = |value: &str, is_it: bool, words: &str| {
+        html! { option value=(value) selected[is_it] { (words) } }
+    };
+    html! {
+        h1 { "Image chain" }
+        form class="filter" method="get" action={ (base) "/chain" } role="search" {
+            label { "Projects " select name="show" {
+                (option("", show.all.is_none(), "as fits"))
+                (option("all", show.all == Some(true), "all"))
+                (option("not-fresh", show.all == Some(false), "not fresh"))
+            } }
+            label { "Path contains " input type="search" name="q" value=(show.text) maxlength="200"; }
+            button type="submit" { "Show" }
+        }
+    }
+}
+
+/// Its parts. `layout` belongs to the part of the chain that is shown; none: that is too large to draw.
+#[must_use]
+pub fn parts(base: &str, chain: &Chain, show: &Show, layout: Option<&Layout>, clock: Clock) -> Vec<Part> {
+    let part = show.part(&chain.status);
+    let link = |id: i64| format!("{base}/chain/{id}");
+    let rebuild = match &chain.rebuild {
+        Some(rebuild) => timeline(rebuild, clock, link),
+        None => html! { h2 { "Last rebuild" } p { "The chain has started nothing yet." } },
+    };
+    vec![
+        Part::new("summary", &summary(&chain.status, clock)),
+        Part::new("graph", &graph(&part, &chain.status, show, layout, &link)),
+        Part::new("projects", &table(&part, clock, &link)),
+        Part::new("rebuild", &rebuild),
+    ]
+}
+
+fn summary(status: &ChainStatus, clock: Clock) -> Markup {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for project in &status.projects {
+        match counts.iter_mut().find(|(state, _)| *state == project.state) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&project.state, 1)),
+        }
+    }
+    counts.sort_by_key(|(state, count)| (*state == "fresh", std::cmp::Reverse(*count)));
+    html! {
+        @if !status.problems.is_empty() {
+            div class="notice bad" { h2 { "Somebody should look at this" } ul { @for problem in &status.problems { li { (problem) } } } }
+        }
+        @if let Some(held) = &status.held {
+            p class="notice warn" { span aria-hidden="true" { "‖ " } "Nothing is started: " (held) "." }
+        }
+        ul class="counts" aria-label="Projects by state" {
+            @for (state, count) in counts { li { (badge(words::of_project(state))) " " strong { (count) } } }
+        }
+        p {
+            @match &status.looked_at {
+                Some(at) => { "GitLab was looked at as a whole " (time(clock, at)) "." },
+                None => { "GitLab is being looked at for the first time." },
+            }
+        }
+    }
+}
+
+fn graph(
+    part: &Graph<'_>,
+    status: &ChainStatus,
+    show: &Show,
+    layout: Option<&Layout>,
+    link: &impl Fn(i64) -> String,
+) -> Markup {
+    let (shown, all) = (part.nodes.len(), status.projects.len());
+    html! {
+        h2 { "What builds on what" }
+        @if all == 0 {
+            p { "The chain has no projects yet." }
+        } @else if shown == 0 && !show.is_all(status) && show.text.is_empty() {
+            p { span aria-hidden="true" { "✓ " } "All " (all) " projects are fresh." }
+        } @else if shown == 0 {
+            p { "No project fits." }
+        } @else {
+            @if shown < all { p { "Shown: " (shown) " of " (all) " projects" @if !show.is_all(status) { ", those that are not fresh" } "." } }
+            @match layout {
+                Some(layout) => {
+                    div class="scroll" tabindex="0" role="region" aria-label="Graph of the chain" {
+                        (svg::inline(part, layout, |project| link(project.id), None))
+                    }
+                },
+                None => p { "Too many for a picture: choose a project in the table, or show fewer." },
+            }
+        }
+    }
+}
+
+fn table(part: &Graph<'_>, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+    let mut rows: Vec<&ProjectLine> = part.nodes.values().copied().collect();
+    rows.sort_by(|one, other| one.path.cmp(&other.path));
+    html! {
+        h2 { "Projects" }
+        @if !rows.is_empty() {
+            div class="scroll" tabindex="0" role="region" aria-label="Table of the projects" {
+                table {
+                    caption { "Projects by path" }
+                    thead { tr { th scope="col" { "Project" } th scope="col" { "State" } th scope="col" { "Why" } th scope="col" { "Since" } th scope="col" { "Last built" } th scope="col" { "Pipeline" } } }
+                    tbody { @for project in rows { (row(project, clock, link)) } }
+                }
+            }
+        }
+    }
+}
+
+fn row(project: &ProjectLine, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+    html! {
+        tr {
+            th scope="row" { a href=(link(project.id)) { (project.path) } }
+            td { (badge(words::of_project(&project.state))) @if project.paused { " (paused)" } }
+            td {
+                @if project.state != "fresh" { (project.words) }
+                @if !project.because.is_empty() { " because of " (project.because.join(", ")) }
+                @for problem in &project.problems { p class="problem" { span aria-hidden="true" { "✕ " } (problem) } }
+            }
+            td { (time(clock, &project.since)) }
+            td { @match &project.success_at { Some(at) => (time(clock, at)), None => "never" } }
+            td { @if let Some(id) = project.pipeline { (linked(pipeline_link(&project.web_url, id).as_deref(), &html! { (id) })) } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::graph::diamond;
+
+    fn text(chain: &Chain, show: &Show) -> String {
+        let layout = svg::place(&show.part(&chain.status));
+        parts("/w", chain, show, Some(&layout), Clock::Bare).into_iter().map(|part| part.html).collect()
+    }
+
+    #[test]
+    fn a_large_chain_opens_on_what_is_not_fresh() {
+        let mut status = diamond();
+        let like = status.projects[0].clone();
+        let many = 100..100 + i64::try_from(ALL_UP_TO).expect("small");
+        status.projects.extend(many.map(|id| ProjectLine { id, path: format!("p/{id}"), ..like.clone() }));
+        let chain = Chain { status, rebuild: None };
+        let found = text(&chain, &Show::default());
+        assert!(found.contains("images/app") && !found.contains("p/150"), "{found}");
+        let all = text(&chain, &Show { all: None, text: "p/15".into() });
+        assert!(all.contains("p/150") && !all.contains("images/app"), "{all}");
+    }
+
+    #[test]
+    fn a_name_is_text_wherever_it_stands() {
+        let mut status = diamond();
+        let hostile = "<script>alert(1)</script>";
+        status.projects[0].path = hostile.into();
+        status.projects[0].words = hostile.into();
+        status.projects[0].problems = vec![hostile.into()];
+        status.projects[0].web_url = "javascript:alert(1)".into();
+        status.projects[0].pipeline = Some(1);
+        status.held = Some(hostile.into());
+        let found = text(&Chain { status, rebuild: None }, &Show::default());
+        assert!(!found.contains("<script") && !found.contains("href=\"javascript:"), "{found}");
+        let head = head("/w", &Show { all: None, text: "\"><script>".into() }).into_string();
+        assert!(!head.contains("<script"), "{head}");
+    }
+}

@@ -1,0 +1,216 @@
+//! The page's HTML, checked when the program is compiled; whatever comes from elsewhere is escaped by the templates' library. Each page
+//! is made of parts with names of their own, which replace the old ones when something has changed.
+
+pub mod chain;
+pub mod disk;
+pub mod door;
+pub mod images;
+pub mod jobs;
+pub mod now;
+pub mod project;
+mod timeline;
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::assets;
+use super::view::seconds;
+use super::words::Look;
+
+/// A part of a page.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Part {
+    /// Its name in the page.
+    pub id: &'static str,
+    /// What is in it.
+    pub html: String,
+}
+
+impl Part {
+    fn new(id: &'static str, content: &Markup) -> Self {
+        Self { id, html: content.0.clone() }
+    }
+}
+
+/// How times are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// As ages at this time, in seconds since 1970: for a page that stays as it is.
+    At(i64),
+    /// As times; the script of the page makes ages of them. So nothing changes only because time goes by.
+    Bare,
+}
+
+impl Clock {
+    fn now(self) -> Option<i64> {
+        match self {
+            Self::At(now) => Some(now),
+            Self::Bare => None,
+        }
+    }
+}
+
+/// Where links lead, and what a page is told of its surroundings.
+#[derive(Debug, Clone)]
+pub struct Frame<'a> {
+    /// What is before every path of the page.
+    pub base: &'a str,
+    /// The page's name.
+    pub title: &'a str,
+    /// The path of the entry of the navigation that it is.
+    pub here: &'a str,
+    /// Where changes of it come from, below `base`; none: it does not change.
+    pub live: Option<String>,
+    /// Whether somebody has logged in.
+    pub session: bool,
+    /// What there is to go to: paths and names.
+    pub entries: &'a [(&'static str, &'static str)],
+}
+
+/// A whole page.
+#[must_use]
+pub fn page(frame: &Frame<'_>, head: &Markup, parts: &[Part]) -> String {
+    let content = html! {
+        (head)
+        @for part in parts {
+            section id=(part.id) data-part="" { (maud::PreEscaped(&part.html)) }
+        }
+    };
+    whole(frame, &content)
+}
+
+/// A page with anything in it.
+#[must_use]
+pub fn whole(frame: &Frame<'_>, content: &Markup) -> String {
+    let base = frame.base;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (frame.title) " · Windlass" }
+                link rel="icon" href={ (base) (assets::address(assets::ICON)) };
+                link rel="stylesheet" href={ (base) (assets::address(assets::STYLE)) };
+                script src={ (base) (assets::address(assets::SCRIPT)) } defer {}
+            }
+            body data-release=(assets::release()) data-live=[frame.live.as_ref().map(|live| format!("{base}{live}"))] {
+                a class="skip" href="#content" { "Skip to the content" }
+                header class="top" {
+                    a class="brand" href={ (base) "/" } { img src={ (base) (assets::address(assets::ICON)) } alt="" width="24" height="24"; "Windlass" }
+                    nav aria-label="Pages" {
+                        ul {
+                            @for (path, name) in frame.entries {
+                                li { a href={ (base) (path) } aria-current=[(*path == frame.here).then_some("page")] { (name) } }
+                            }
+                        }
+                    }
+                    @if frame.live.is_some() {
+                        p id="live" class="live" role="status" hidden { "connecting" }
+                    }
+                    @if frame.session {
+                        form method="post" action={ (base) "/logout" } { button type="submit" class="plain" { "Log out" } }
+                    }
+                }
+                main id="content" tabindex="-1" { (content) }
+                footer { p { "Windlass " (env!("CARGO_PKG_VERSION")) ". This page changes nothing; its data as JSON: " a href={ (base) "/api/v1/openapi.json" } { "/api/v1" } "." } }
+            }
+        }
+    }
+    .into_string()
+}
+
+/// A page that says one thing.
+#[must_use]
+pub fn message(frame: &Frame<'_>, heading: &str, words: &str) -> String {
+    whole(frame, &html! { h1 { (heading) } p { (words) } p { a href={ (frame.base) "/" } { "To the first page" } } })
+}
+
+/// A time, as an age where that stays true.
+fn time(clock: Clock, date: &str) -> Markup {
+    let text = match (clock.now(), seconds(date)) {
+        (Some(now), Some(then)) => format!("{} ago", span(now.saturating_sub(then))),
+        _ => date.replace('T', " ").replace('Z', " UTC"),
+    };
+    html! { time datetime=(date) title=(date) { (text) } }
+}
+
+/// Milliseconds since 1970 as RFC 3339.
+fn date_of(milliseconds: i64) -> String {
+    let since = std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
+}
+
+/// A length of time in the unit that fits.
+fn span(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min", s / 60),
+        s @ 3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        s => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+/// A state: sign and word.
+fn badge(look: Look) -> Markup {
+    html! { span class={ "badge " (look.class) } { span aria-hidden="true" { (look.glyph) } " " (look.word) } }
+}
+
+/// A link where there is one, else the text alone.
+fn linked(url: Option<&str>, content: &Markup) -> Markup {
+    match url {
+        Some(url) => html! { a href=(url) rel="noreferrer" { (content) } },
+        None => content.clone(),
+    }
+}
+
+/// A bar of how much of something is used; the words beside it say the same.
+fn meter(used: f64, most: f64, peak: Option<f64>) -> Markup {
+    let part = |value: f64| if most > 0.0 { (value / most).clamp(0.0, 1.0) * 100.0 } else { 0.0 };
+    let class = if part(used) >= 90.0 { "fill high" } else { "fill" };
+    html! {
+        svg class="meter" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
+            rect class="track" width="100" height="6" {}
+            rect class=(class) width=(format!("{:.1}", part(used))) height="6" {}
+            @if let Some(peak) = peak {
+                rect class="peak" x=(format!("{:.1}", (part(peak) - 0.8).max(0.0))) width="0.8" height="6" {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_ages_where_they_stay_true() {
+        let text = |clock| time(clock, "2026-01-01T00:00:00Z").into_string();
+        let new_year = seconds("2026-01-01T00:00:00Z").expect("a date");
+        assert!(text(Clock::At(new_year + 3700)).contains(">1 h 1 min ago<"));
+        assert!(text(Clock::Bare).contains(">2026-01-01 00:00:00 UTC<"));
+    }
+
+    #[test]
+    fn every_page_says_its_language_name_and_landmarks() {
+        let frame = Frame {
+            base: "/w",
+            title: "<Now>",
+            here: "/",
+            live: Some("/live/now".into()),
+            session: true,
+            entries: &[("/", "Now")],
+        };
+        let text = page(&frame, &html! { h1 { "x" } }, &[Part { id: "a", html: "<p>b</p>".into() }]);
+        for wanted in [
+            "<html lang=\"en\">",
+            "<title>&lt;Now&gt; · Windlass</title>",
+            "data-live=\"/w/live/now\"",
+            "aria-current=\"page\"",
+            "<main id=\"content\"",
+            "action=\"/w/logout\"",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+    }
+}

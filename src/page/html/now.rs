@@ -1,0 +1,137 @@
+//! The first page: what goes on now.
+
+use maud::{Markup, html};
+
+use super::{Clock, Part, badge, linked, meter, time};
+use crate::page::view::now::{Job, Now, Slot};
+use crate::page::words;
+
+/// Its parts.
+#[must_use]
+pub fn parts(now: &Now, clock: Clock) -> Vec<Part> {
+    vec![
+        Part::new("summary", &summary(now, clock)),
+        Part::new("slots", &slots(now, clock)),
+        Part::new("waiting", &waiting(now, clock)),
+    ]
+}
+
+fn summary(now: &Now, clock: Clock) -> Markup {
+    html! {
+        @if let Some(since) = &now.drained_since {
+            p class="notice warn" { span aria-hidden="true" { "◆ " } strong { "Drained" } " since " (time(clock, since)) ": no new jobs are taken until " code { "windlass undrain" } "." }
+        }
+        @if !now.warnings.is_empty() {
+            div class="notice bad" {
+                h2 { "Somebody should look at this" }
+                ul { @for warning in &now.warnings { li { (warning) } } }
+            }
+        }
+        dl class="facts" {
+            div { dt { "Slots in use" } dd { (now.busy) " of " (now.slots.iter().filter(|slot| !slot.goes).count()) } }
+            div { dt { "Jobs waiting" } dd { (now.waiting.len()) } }
+            div { dt { "Daemon" } dd { (now.version) ", started " (time(clock, &now.started_at)) } }
+        }
+    }
+}
+
+fn slots(now: &Now, clock: Clock) -> Markup {
+    html! {
+        h2 { "Slots" }
+        @if now.slots.is_empty() { p { "No jobs run here: this daemon looks after the image chain alone." } }
+        ul class="tiles" {
+            @for slot in &now.slots {
+                @match &slot.job {
+                    Some(job) => (tile(slot, job, clock)),
+                    None => li class="tile free" id=(name(slot)) { (head(slot)) p { "free" } },
+                }
+            }
+        }
+    }
+}
+
+fn name(slot: &Slot) -> String {
+    format!("slot-{}-{}", slot.profile, slot.index)
+}
+
+fn head(slot: &Slot) -> Markup {
+    html! { p class="slot" { (slot.profile) "/" (slot.index) @if slot.goes { " (goes with its job)" } } }
+}
+
+fn tile(slot: &Slot, job: &Job, clock: Clock) -> Markup {
+    let look = words::of_lease(&job.state);
+    html! {
+        li class={ "tile " (look.class) } id=(name(slot)) {
+            (head(slot))
+            h3 { (job.project) }
+            p { (linked(job.url.as_deref(), &html! { "Job " (job.id) })) " " (badge(look)) }
+            p {
+                @match (&job.stage, &job.stage_since) {
+                    (Some(stage), Some(since)) => { code { (stage) } " since " (time(clock, since)) },
+                    _ => { "here since " (time(clock, &job.since)) },
+                }
+            }
+            @if let Some(image) = &job.image { p class="image" { (image) } }
+            (memory(job))
+            (cpus(job))
+            @if let Some(problem) = &job.problem { p class="problem" { span aria-hidden="true" { "✕ " } (problem) } }
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a picture's width")]
+fn memory(job: &Job) -> Markup {
+    let Some(now) = job.memory else { return html! {} };
+    html! {
+        div class="use" {
+            p {
+                "Memory " strong { (words::bytes(now)) }
+                @if let Some(peak) = job.memory_peak { ", at most " (words::bytes(peak)) }
+                @if let Some(limit) = job.memory_limit { ", of " (words::bytes(limit)) }
+            }
+            @if let Some(limit) = job.memory_limit {
+                (meter(now as f64, limit as f64, job.memory_peak.map(|peak| peak as f64)))
+            }
+        }
+    }
+}
+
+fn cpus(job: &Job) -> Markup {
+    let Some(now) = job.cpus else { return html! {} };
+    html! {
+        div class="use" {
+            p {
+                "CPUs " strong { (format!("{now:.2}")) }
+                @if let Some(peak) = job.cpus_peak { ", at most " (format!("{peak:.2}")) }
+                @if let Some(limit) = job.cpus_limit { ", of " (format!("{limit:.1}")) }
+            }
+            @if let Some(limit) = job.cpus_limit { (meter(now, limit, job.cpus_peak)) }
+        }
+    }
+}
+
+fn waiting(now: &Now, clock: Clock) -> Markup {
+    html! {
+        h2 { "Waiting" }
+        @if now.waiting.is_empty() {
+            p { "No job waits for a slot here. One that GitLab calls pending has not been taken by this host's gitlab-runner." }
+        } @else {
+            div class="scroll" tabindex="0" role="region" aria-label="Jobs that wait" {
+                table {
+                    caption { "Jobs that wait, the first first" }
+                    thead { tr { th scope="col" { "Job" } th scope="col" { "Project" } th scope="col" { "Since" } th scope="col" { "Waits for" } } }
+                    tbody {
+                        @for job in &now.waiting {
+                            tr {
+                                th scope="row" { (linked(job.url.as_deref(), &html! { (job.id) })) }
+                                td { (job.project) }
+                                td { (time(clock, &job.since)) }
+                                td { (job.waits_for) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

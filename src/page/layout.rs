@@ -1,0 +1,149 @@
+//! Where the nodes of a graph are drawn, from left to right. The library's time grows fast with the graph (200 nodes: tens of
+//! milliseconds, 1,000: seconds), so callers bound the graph, and keep what was computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rust_sugiyama::configure::Config;
+
+/// Width of a node, in pixels.
+pub const WIDTH: f64 = 196.0;
+/// Height of a node, in pixels.
+pub const HEIGHT: f64 = 46.0;
+/// Pixels between two columns.
+const BETWEEN_COLUMNS: f64 = 64.0;
+/// Pixels between two nodes of a column.
+const BETWEEN_ROWS: f64 = 14.0;
+/// Pixels around everything: room for the frame of what has the focus.
+const MARGIN: f64 = 6.0;
+
+/// Where everything is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layout {
+    /// In pixels.
+    pub width: f64,
+    /// In pixels.
+    pub height: f64,
+    /// Left and upper edge of each node.
+    pub at: BTreeMap<i64, (f64, f64)>,
+}
+
+/// Lays out nodes and edges (from, to). Cycles are no hindrance; an edge of a node to itself is ignored.
+#[must_use]
+pub fn layout(nodes: &BTreeSet<i64>, edges: &BTreeSet<(i64, i64)>) -> Layout {
+    let numbers: BTreeMap<i64, u32> = (0_u32..).zip(nodes).map(|(number, id)| (*id, number)).collect();
+    let ids: Vec<i64> = nodes.iter().copied().collect();
+    let known = edges.iter().filter(|(from, to)| from != to);
+    let pairs: Vec<(u32, u32)> =
+        known.filter_map(|(from, to)| Some((*numbers.get(from)?, *numbers.get(to)?))).collect();
+    let linked: BTreeSet<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let sizes: Vec<(u32, (f64, f64))> = linked.iter().map(|number| (*number, (HEIGHT, WIDTH))).collect();
+    let config = Config { vertex_spacing: BETWEEN_ROWS, ..Config::default() };
+    // A picture is not worth the page: where the library has no answer, columns are.
+    let parts = catch_unwind(AssertUnwindSafe(|| rust_sugiyama::from_vertices_and_edges(&sizes, &pairs, &config)));
+    let mut place = Place::default();
+    match parts {
+        Ok(parts) => {
+            for (part, _, _) in parts {
+                let part: Vec<(usize, f64, f64)> = part.into_iter().map(|(number, (x, y))| (number, x, y)).collect();
+                place.add(&ids, &part);
+            }
+        }
+        Err(_) => place.alone(linked.iter().filter_map(|number| ids.get(usize::try_from(*number).ok()?).copied())),
+    }
+    place.alone(numbers.iter().filter(|(_, number)| !linked.contains(number)).map(|(id, _)| *id));
+    place.finish()
+}
+
+/// Parts of a graph, one below the other.
+#[derive(Debug, Default)]
+struct Place {
+    layout: Layout,
+}
+
+impl Place {
+    /// A connected part as the library has it: downwards, the position of a node's middle.
+    fn add(&mut self, ids: &[i64], part: &[(usize, f64, f64)]) {
+        // Rows of the library are columns here, of equal distance whatever it chose.
+        let mut rows: Vec<i64> = part.iter().map(|(_, _, y)| rounded(*y)).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let left = part.iter().map(|(_, x, _)| *x).fold(f64::INFINITY, f64::min);
+        let top = self.next_top();
+        for (number, x, y) in part {
+            let Some(id) = ids.get(*number) else { continue };
+            let column = rows.binary_search(&rounded(*y)).unwrap_or(0);
+            self.put(*id, column, top + (x - left));
+        }
+    }
+
+    /// Nodes that nothing leads to or from, side by side.
+    fn alone(&mut self, ids: impl Iterator<Item = i64>) {
+        const COLUMNS: usize = 4;
+        let top = self.next_top();
+        for (index, id) in ids.enumerate() {
+            #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+            let row = (index / COLUMNS) as f64;
+            self.put(id, index % COLUMNS, top + row * (HEIGHT + BETWEEN_ROWS));
+        }
+    }
+
+    fn next_top(&self) -> f64 {
+        if self.layout.at.is_empty() { MARGIN } else { self.layout.height + BETWEEN_ROWS }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+    fn put(&mut self, id: i64, column: usize, y: f64) {
+        let x = MARGIN + column as f64 * (WIDTH + BETWEEN_COLUMNS);
+        self.layout.at.insert(id, (x, y));
+        self.layout.width = self.layout.width.max(x + WIDTH);
+        self.layout.height = self.layout.height.max(y + HEIGHT);
+    }
+
+    fn finish(mut self) -> Layout {
+        self.layout.width += MARGIN;
+        self.layout.height += MARGIN;
+        self.layout
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "pixels")]
+fn rounded(pixels: f64) -> i64 {
+    pixels.round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(nodes: &[i64], edges: &[(i64, i64)]) -> Layout {
+        layout(&nodes.iter().copied().collect(), &edges.iter().copied().collect())
+    }
+
+    #[test]
+    fn what_builds_on_something_is_to_the_right_of_it() {
+        let found = of(&[1, 2, 3, 4, 5], &[(1, 2), (1, 3), (2, 4), (3, 4)]);
+        let x = |id: i64| found.at[&id].0;
+        assert!(x(1) < x(2) && x(2) < x(4) && (x(2) - x(3)).abs() < 1.0, "{found:?}");
+        assert!(found.at[&5].1 > found.at[&4].1, "{found:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn every_graph_is_laid_out_and_no_node_covers_another(edges in proptest::collection::btree_set((0_i64..14, 0_i64..14), 0..30)) {
+            let nodes: BTreeSet<i64> = (0..14).collect();
+            let found = layout(&nodes, &edges);
+            prop_assert_eq!(found.at.len(), 14);
+            for (one, (x, y)) in &found.at {
+                prop_assert!(*x >= 0.0 && *y >= 0.0 && x + WIDTH <= found.width && y + HEIGHT <= found.height);
+                for (other, (other_x, other_y)) in &found.at {
+                    let apart = (x - other_x).abs() >= WIDTH || (y - other_y).abs() >= HEIGHT;
+                    prop_assert!(one == other || apart, "{one} and {other}: {found:?}");
+                }
+            }
+        }
+    }
+}

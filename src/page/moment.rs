@@ -1,0 +1,250 @@
+//! What there is to show at a moment: asked of the daemon's parts at most once a second, by whoever looks first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Mutex;
+
+use super::view::now::{Now, now};
+use super::view::past::{DAY, DAYS, DiskPast, Jobs, disk_past};
+use super::view::timeline::last_rebuild;
+use super::view::{Chain, Findings, ProjectPast, disk};
+use crate::controller::Controller;
+use crate::executor::{Executor, Usage};
+use crate::history::History;
+use crate::protocol::chain::{ChainReply, ChainRequest, ChainStatus};
+use crate::protocol::daemon::{DaemonStatus, Status};
+
+/// How old it may be.
+const FRESH: Duration = Duration::from_secs(1);
+/// How often cgroups are read.
+const USAGE: Duration = Duration::from_secs(2);
+/// How often lanes and images are listed, which podman is asked for, and what is on record is read.
+const DISK: Duration = Duration::from_secs(15);
+/// Points of a plot over time.
+const POINTS: usize = 240;
+/// Purges that are shown.
+const PURGES: u32 = 50;
+/// Events and starts among which the last rebuild is looked for.
+const REBUILD_OF: u32 = 2_000;
+/// Events and starts of a project that are shown.
+const PAST: u32 = 12;
+
+/// A moment. What has not changed since the one before has the same version.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// What goes on.
+    pub now: Arc<Now>,
+    /// The version of that.
+    pub now_version: u64,
+    /// The chain; none where there is none.
+    pub chain: Option<Arc<Chain>>,
+    /// The version of that.
+    pub chain_version: u64,
+}
+
+/// A value, and when it was asked for.
+type Kept<T> = Mutex<Option<(Instant, T)>>;
+
+/// Where it comes from.
+#[derive(Debug)]
+pub struct Sources {
+    /// None: this daemon looks after the chain alone.
+    executor: Option<Arc<Executor>>,
+    controller: Option<Arc<Controller>>,
+    started_at: SystemTime,
+    moment: Kept<Moment>,
+    usage: Kept<BTreeMap<String, Usage>>,
+    disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
+    jobs: Kept<Arc<Jobs>>,
+    findings: Kept<Arc<Findings>>,
+}
+
+impl Sources {
+    /// These parts of the daemon.
+    #[must_use]
+    pub fn new(executor: Option<Arc<Executor>>, controller: Option<Arc<Controller>>) -> Self {
+        Self {
+            executor,
+            controller,
+            started_at: SystemTime::now(),
+            moment: Mutex::default(),
+            usage: Mutex::default(),
+            disk: Mutex::default(),
+            jobs: Mutex::default(),
+            findings: Mutex::default(),
+        }
+    }
+
+    /// What there is now.
+    pub async fn moment(&self) -> Moment {
+        let mut kept = self.moment.lock().await;
+        if let Some((at, moment)) = kept.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return moment.clone();
+        }
+        let before = kept.as_ref().map(|(_, moment)| moment);
+        let now = self.now().await;
+        let chain = self.chain(before.and_then(|before| before.chain.as_ref())).await;
+        let moment = match before {
+            None => Moment { now: Arc::new(now), now_version: 1, chain, chain_version: 1 },
+            Some(before) => {
+                let (other_now, other_chain) = (*before.now != now, before.chain != chain);
+                Moment {
+                    now: if other_now { Arc::new(now) } else { Arc::clone(&before.now) },
+                    now_version: before.now_version + u64::from(other_now),
+                    chain: if other_chain { chain } else { before.chain.clone() },
+                    chain_version: before.chain_version + u64::from(other_chain),
+                }
+            }
+        };
+        *kept = Some((Instant::now(), moment.clone()));
+        moment
+    }
+
+    async fn now(&self) -> Now {
+        let mut now = match &self.executor {
+            Some(executor) => {
+                let usage = self.usage(executor).await;
+                now(&executor.status(), &usage, executor.settings().gitlab.url.as_deref())
+            }
+            None => now(&self.status_alone(), &BTreeMap::new(), None),
+        };
+        let of_chain = self.controller.as_ref().map(|controller| controller.troubles()).unwrap_or_default();
+        now.warnings.extend(of_chain.into_iter().map(|problem| format!("the chain: {problem}")));
+        now
+    }
+
+    async fn usage(&self, executor: &Arc<Executor>) -> BTreeMap<String, Usage> {
+        let mut kept = self.usage.lock().await;
+        if let Some((at, usage)) = kept.as_ref()
+            && at.elapsed() < USAGE
+        {
+            return usage.clone();
+        }
+        let usage = executor.usage();
+        *kept = Some((Instant::now(), usage.clone()));
+        usage
+    }
+
+    /// What there is to say of a daemon that runs no jobs.
+    fn status_alone(&self) -> Status {
+        let daemon = DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
+            warnings: Vec::new(),
+            drained_since: None,
+        };
+        Status { daemon, slots: Vec::new(), leases: Vec::new() }
+    }
+
+    /// The chain; its last rebuild is looked for when its state is another than before.
+    async fn chain(&self, before: Option<&Arc<Chain>>) -> Option<Arc<Chain>> {
+        let controller = self.controller.as_ref()?;
+        let status = controller.status();
+        if let Some(before) = before.filter(|before| before.status == status) {
+            return Some(Arc::clone(before));
+        }
+        let past = past(controller, None, REBUILD_OF).await;
+        let rebuild = last_rebuild(&status, &past.events, &past.starts);
+        Some(Arc::new(Chain { status, rebuild }))
+    }
+
+    /// The last events and starts of a project.
+    pub async fn project(&self, id: i64) -> ProjectPast {
+        match &self.controller {
+            Some(controller) => past(controller, Some(id.to_string()), PAST).await,
+            None => ProjectPast::default(),
+        }
+    }
+
+    /// What the chain's audit finds without asking anybody; none where there is no chain.
+    pub async fn findings(&self) -> Option<Arc<Findings>> {
+        let controller = self.controller.as_ref()?;
+        let mut kept = self.findings.lock().await;
+        if let Some((at, findings)) = kept.as_ref()
+            && at.elapsed() < DISK
+        {
+            return Some(Arc::clone(findings));
+        }
+        let findings = Arc::new(Findings { findings: controller.known_findings() });
+        *kept = Some((Instant::now(), Arc::clone(&findings)));
+        Some(findings)
+    }
+
+    /// What the disks are used for, and what was.
+    pub async fn disk(&self) -> (Arc<disk::Disk>, Arc<DiskPast>) {
+        let mut kept = self.disk.lock().await;
+        if let Some((at, disk)) = kept.as_ref()
+            && at.elapsed() < DISK
+        {
+            return disk.clone();
+        }
+        let Some(executor) = &self.executor else { return Default::default() };
+        let (lanes, images) = (executor.cache_list().await, executor.images_list().await);
+        let disk = Arc::new(disk::disk(executor.file_systems(), lanes, images));
+        let both = (Arc::clone(&disk), Arc::new(disk_of(executor.history(), &disk).await));
+        *kept = Some((Instant::now(), both.clone()));
+        both
+    }
+
+    /// The jobs of the past days.
+    pub async fn jobs(&self) -> Arc<Jobs> {
+        let mut kept = self.jobs.lock().await;
+        if let Some((at, jobs)) = kept.as_ref()
+            && at.elapsed() < DISK
+        {
+            return Arc::clone(jobs);
+        }
+        let Some(executor) = &self.executor else { return Arc::default() };
+        let (history, since) = (executor.history(), since());
+        let jobs = Arc::new(Jobs {
+            outcomes: known(history.outcomes_by_day(since).await),
+            stages: known(history.stages_by_day(since).await),
+            pulls: known(history.pulls_by_day(since).await),
+        });
+        *kept = Some((Instant::now(), Arc::clone(&jobs)));
+        jobs
+    }
+}
+
+/// From when on the past is shown, in milliseconds since 1970.
+fn since() -> i64 {
+    let now = super::render::unix_time() * 1000;
+    now / DAY * DAY - (DAYS - 1) * DAY
+}
+
+async fn disk_of(history: &History, disk: &disk::Disk) -> DiskPast {
+    let rows = known(history.disks(since()).await);
+    let purges = known(history.purges(since(), PURGES).await);
+    let kept_free = |path: &str| Some(disk.file_systems.iter().find(|of| of.path == path)?.kept_free_bytes);
+    disk_past(&rows, purges, kept_free, POINTS)
+}
+
+/// What is on record; a damaged record costs only itself.
+fn known<T: Default>(read: anyhow::Result<T>) -> T {
+    read.unwrap_or_else(|error| {
+        tracing::debug!("what was: {error:#}");
+        T::default()
+    })
+}
+
+async fn past(controller: &Controller, project: Option<String>, count: u32) -> ProjectPast {
+    match controller.answer(ChainRequest::Events { project, count }).await {
+        Ok(ChainReply::Events { events, starts }) => ProjectPast { events, starts },
+        Ok(_) => ProjectPast::default(),
+        Err(error) => {
+            tracing::debug!("what was of the chain: {error:#}");
+            ProjectPast::default()
+        }
+    }
+}
+
+/// A project of a chain.
+#[must_use]
+pub fn project_of(status: &ChainStatus, id: i64) -> Option<&crate::protocol::chain::ProjectLine> {
+    status.projects.iter().find(|project| project.id == id)
+}

@@ -1,0 +1,160 @@
+//! Plots as SVG, made by the server: columns by day, and a line over time. A table beside each says the same.
+
+use maud::{Markup, html};
+
+/// Pixels of a plot.
+const WIDTH: f64 = 680.0;
+/// Pixels of a plot.
+const HEIGHT: f64 = 190.0;
+/// Pixels left of it, for figures.
+const LEFT: f64 = 70.0;
+/// Pixels below it, for dates.
+const BELOW: f64 = 22.0;
+/// Pixels above it.
+const ABOVE: f64 = 10.0;
+
+/// A part of a column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// What it is.
+    pub name: String,
+    /// The class of the style sheet.
+    pub class: &'static str,
+    /// How much.
+    pub value: f64,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// What is below it.
+    pub label: String,
+    /// From below upwards.
+    pub pieces: Vec<Piece>,
+}
+
+/// Columns side by side. `figure` writes a value.
+#[must_use]
+pub fn columns(name: &str, columns: &[Column], figure: impl Fn(f64) -> String) -> Markup {
+    let sum = |column: &Column| column.pieces.iter().map(|piece| piece.value).sum::<f64>();
+    let most = columns.iter().map(sum).fold(0.0, f64::max);
+    let step = (WIDTH - LEFT) / count(columns.len().max(1));
+    frame(
+        name,
+        most,
+        &figure,
+        &html! {
+            @for (index, column) in columns.iter().enumerate() {
+                @let x = LEFT + count(index) * step;
+                @for (from, piece) in stacked(&column.pieces) {
+                    @let (low, high) = (y(from, most), y(from + piece.value, most));
+                    rect class={ "piece " (piece.class) } x=(pixels(x + step * 0.15)) y=(pixels(high)) width=(pixels(step * 0.7)) height=(pixels((low - high).max(0.5))) {
+                        title { (column.label) ": " (piece.name) " " (figure(piece.value)) }
+                    }
+                }
+                text class="label" x=(pixels(x + step / 2.0)) y=(pixels(HEIGHT - 6.0)) text-anchor="middle" { (column.label) }
+            }
+        },
+    )
+}
+
+/// A line over time: points from the left to the right, `limit` as a line across.
+#[must_use]
+pub fn line(
+    name: &str,
+    points: &[(i64, f64)],
+    limit: Option<f64>,
+    ends: (&str, &str),
+    figure: impl Fn(f64) -> String,
+) -> Markup {
+    let most = points.iter().map(|(_, value)| *value).chain(limit).fold(0.0, f64::max);
+    let (first, last) = (points.first().map_or(0, |point| point.0), points.last().map_or(0, |point| point.0));
+    let whole = time(last - first).max(1.0);
+    let path: Vec<String> = points
+        .iter()
+        .enumerate()
+        .map(|(index, (at, value))| {
+            let x = LEFT + time(at - first) / whole * (WIDTH - LEFT);
+            format!("{}{} {}", if index == 0 { "M" } else { "L" }, pixels(x), pixels(y(*value, most)))
+        })
+        .collect();
+    frame(
+        name,
+        most,
+        &figure,
+        &html! {
+            @if let Some(limit) = limit {
+                line class="limit" x1=(pixels(LEFT)) x2=(pixels(WIDTH)) y1=(pixels(y(limit, most))) y2=(pixels(y(limit, most))) {}
+                text class="label" x=(pixels(LEFT + 6.0)) y=(pixels((y(limit, most) - 5.0).max(12.0))) { "kept free: " (figure(limit)) }
+            }
+            path class="line" d=(path.join("")) {}
+            text class="label" x=(pixels(LEFT)) y=(pixels(HEIGHT - 6.0)) { (ends.0) }
+            text class="label" x=(pixels(WIDTH)) y=(pixels(HEIGHT - 6.0)) text-anchor="end" { (ends.1) }
+        },
+    )
+}
+
+fn frame(name: &str, most: f64, figure: &impl Fn(f64) -> String, content: &Markup) -> Markup {
+    html! {
+        svg class="plot" role="img" aria-label={ (name) "; the table below says the same" } width=(WIDTH) height=(HEIGHT) viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } {
+            @for part in [0.0, 0.5, 1.0] {
+                line class="grid" x1=(pixels(LEFT)) x2=(pixels(WIDTH)) y1=(pixels(y(part, 1.0))) y2=(pixels(y(part, 1.0))) {}
+                text class="label" x=(pixels(LEFT - 8.0)) y=(pixels(y(part, 1.0) + 4.0)) text-anchor="end" { (figure(most * part)) }
+            }
+            (content)
+        }
+    }
+}
+
+/// Pieces with where each begins.
+fn stacked(pieces: &[Piece]) -> Vec<(f64, &Piece)> {
+    let mut from = 0.0;
+    let mut placed = Vec::new();
+    for piece in pieces.iter().filter(|piece| piece.value > 0.0) {
+        placed.push((from, piece));
+        from += piece.value;
+    }
+    placed
+}
+
+fn y(value: f64, most: f64) -> f64 {
+    let part = if most > 0.0 { value / most } else { 0.0 };
+    HEIGHT - BELOW - part * (HEIGHT - BELOW - ABOVE)
+}
+
+fn pixels(number: f64) -> String {
+    format!("{number:.1}")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a picture's width")]
+fn time(milliseconds: i64) -> f64 {
+    milliseconds as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_stand_on_one_another_and_nothing_is_drawn_for_nothing() {
+        let piece = |name: &str, value| Piece { name: name.into(), class: "good", value };
+        let column = Column { label: "Mon".into(), pieces: vec![piece("a", 3.0), piece("b", 0.0), piece("<c>", 1.0)] };
+        let text = columns("Jobs", &[column], |value| format!("{value:.0}")).into_string();
+        assert_eq!(text.matches("<rect").count(), 2, "{text}");
+        assert!(text.contains("Mon: &lt;c&gt; 1") && !text.contains("<c>"), "{text}");
+        let empty = columns("Jobs", &[], |value| format!("{value:.0}")).into_string();
+        assert!(empty.contains("aria-label=\"Jobs"), "{empty}");
+    }
+
+    #[test]
+    fn a_line_goes_from_the_first_point_to_the_last() {
+        let text = line("Free", &[(0, 10.0), (50, 5.0), (100, 0.0)], Some(2.0), ("a", "b"), |value| value.to_string())
+            .into_string();
+        assert!(text.contains("d=\"M70.0 10.0L375.0 89.0L680.0 168.0\"") && text.contains("class=\"limit\""), "{text}");
+    }
+}

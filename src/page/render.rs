@@ -1,0 +1,168 @@
+//! From what there is to the parts of a page. What many have open is rendered once; layouts of graphs are kept.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::graph::Graph;
+use super::html::chain::{DRAWN_MAX, Show};
+use super::html::project::AROUND_MAX;
+use super::html::{Clock, Part, chain, disk, images, jobs, now, project};
+use super::layout::Layout;
+use super::moment::{Moment, Sources, project_of};
+use super::svg;
+use super::view::past::DAY;
+
+/// Pages that are kept as they were rendered last.
+const KEPT_MAX: usize = 64;
+/// Layouts that are kept.
+const LAYOUTS_MAX: usize = 32;
+
+/// A page that somebody has open.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// What goes on now.
+    Now,
+    /// The chain, or a part of it.
+    Chain(Show),
+    /// A project of it.
+    Project(i64),
+    /// The disks.
+    Disk,
+    /// The jobs of the past days.
+    Jobs,
+    /// Images from elsewhere.
+    Images,
+}
+
+impl Topic {
+    /// Whether somebody says when it has changed.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::Disk | Self::Jobs | Self::Images)
+    }
+}
+
+/// What a page was rendered from.
+type Version = u64;
+/// What was rendered last of each page.
+type Kept = HashMap<Topic, (Version, Arc<Vec<Part>>)>;
+
+/// Renders pages.
+#[derive(Debug)]
+pub struct Rendering {
+    /// Where everything comes from.
+    pub sources: Sources,
+    base: String,
+    kept: tokio::sync::Mutex<Kept>,
+    layouts: Arc<Layouts>,
+}
+
+impl Rendering {
+    /// Of these sources, for a page below `base`.
+    #[must_use]
+    pub fn new(sources: Sources, base: &str) -> Self {
+        Self { sources, base: base.to_owned(), kept: tokio::sync::Mutex::default(), layouts: Arc::default() }
+    }
+
+    /// The parts of a page that is open. None: there is nothing of that kind.
+    pub async fn live(&self, topic: &Topic) -> Option<Arc<Vec<Part>>> {
+        let moment = self.sources.moment().await;
+        let version = match topic {
+            Topic::Now => moment.now_version,
+            Topic::Chain(_) | Topic::Project(_) => moment.chain_version,
+            Topic::Disk | Topic::Jobs | Topic::Images => {
+                return self.parts(&moment, topic, Clock::Bare).await.map(Arc::new);
+            }
+        };
+        let mut kept = self.kept.lock().await;
+        if let Some((of, parts)) = kept.get(topic)
+            && *of == version
+        {
+            return Some(Arc::clone(parts));
+        }
+        let parts = Arc::new(self.parts(&moment, topic, Clock::Bare).await?);
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(topic.clone(), (version, Arc::clone(&parts)));
+        Some(parts)
+    }
+
+    /// The parts of a page for somebody who opens it.
+    pub async fn fresh(&self, topic: &Topic) -> Option<Vec<Part>> {
+        let moment = self.sources.moment().await;
+        self.parts(&moment, topic, Clock::At(unix_time())).await
+    }
+
+    async fn parts(&self, moment: &Moment, topic: &Topic, clock: Clock) -> Option<Vec<Part>> {
+        match topic {
+            Topic::Now => Some(now::parts(&moment.now, clock)),
+            Topic::Disk => {
+                let (disk, past) = self.sources.disk().await;
+                Some(disk::parts(&disk, &past, clock))
+            }
+            Topic::Images => Some(images::parts(&*self.sources.findings().await?)),
+            Topic::Jobs => {
+                let today = unix_time() * 1000 / DAY * DAY;
+                Some(jobs::parts(&*self.sources.jobs().await, today))
+            }
+            Topic::Chain(show) => {
+                let (whole, show) = (Arc::clone(moment.chain.as_ref()?), show.clone());
+                let (layouts, base) = (Arc::clone(&self.layouts), self.base.clone());
+                // Laying out a graph takes its time.
+                let rendering = move || {
+                    let part = show.part(&whole.status);
+                    let layout = (part.nodes.len() <= DRAWN_MAX).then(|| layouts.of(&part));
+                    chain::parts(&base, &whole, &show, layout.as_deref(), clock)
+                };
+                tokio::task::spawn_blocking(rendering).await.ok()
+            }
+            Topic::Project(id) => {
+                let (whole, id) = (Arc::clone(moment.chain.as_ref()?), *id);
+                project_of(&whole.status, id)?;
+                let past = self.sources.project(id).await;
+                let (layouts, base) = (Arc::clone(&self.layouts), self.base.clone());
+                let rendering = move || {
+                    let graph = Graph::of(&whole.status);
+                    let around = graph.around(id, AROUND_MAX);
+                    let layout = layouts.of(&around);
+                    let found = project_of(&whole.status, id)?;
+                    Some(project::parts(&base, found, (&around, &layout), &graph.downstreams(id), &past, clock))
+                };
+                tokio::task::spawn_blocking(rendering).await.ok().flatten()
+            }
+        }
+    }
+}
+
+/// Layouts of graphs, by what is in them.
+#[derive(Debug, Default)]
+struct Layouts(Mutex<HashMap<u64, Arc<Layout>>>);
+
+impl Layouts {
+    fn of(&self, graph: &Graph<'_>) -> Arc<Layout> {
+        let mut hasher = DefaultHasher::new();
+        graph.nodes.keys().for_each(|id| id.hash(&mut hasher));
+        graph.edges.hash(&mut hasher);
+        let key = hasher.finish();
+        if let Some(layout) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(layout);
+        }
+        let layout = Arc::new(svg::place(graph));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= LAYOUTS_MAX {
+            kept.clear();
+        }
+        kept.insert(key, Arc::clone(&layout));
+        layout
+    }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

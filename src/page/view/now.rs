@@ -1,0 +1,258 @@
+//! What goes on now: slots, the jobs in them, who waits and for what, and what somebody should do something about.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::executor::Usage;
+use crate::protocol::daemon::{LeaseStatus, Status};
+
+/// Now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Now {
+    /// The daemon's version.
+    pub version: String,
+    /// Since when it runs.
+    pub started_at: String,
+    /// Since when no new jobs are taken.
+    pub drained_since: Option<String>,
+    /// What somebody should know or do something about.
+    pub warnings: Vec<String>,
+    /// Slots that are in use.
+    pub busy: usize,
+    /// Every slot.
+    pub slots: Vec<Slot>,
+    /// Who waits, the first first.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A slot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Slot {
+    /// Its profile.
+    pub profile: String,
+    /// Its number in the profile.
+    pub index: u32,
+    /// Whether it goes with its job.
+    pub goes: bool,
+    /// The job that has it.
+    pub job: Option<Job>,
+}
+
+/// A job that has a slot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Job {
+    /// GitLab's id.
+    pub id: i64,
+    /// Its page in GitLab.
+    pub url: Option<String>,
+    /// The project's path.
+    pub project: String,
+    /// leased, preparing, ready, running or ending.
+    pub state: String,
+    /// The stage that runs.
+    pub stage: Option<String>,
+    /// Since when the job is here.
+    pub since: String,
+    /// Since when the stage runs.
+    pub stage_since: Option<String>,
+    /// Its image.
+    pub image: Option<String>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+    /// Bytes of memory now.
+    pub memory: Option<u64>,
+    /// Bytes of memory at most, so far.
+    pub memory_peak: Option<u64>,
+    /// Bytes of memory that it may have.
+    pub memory_limit: Option<u64>,
+    /// CPUs now.
+    pub cpus: Option<f64>,
+    /// CPUs at most, as far as somebody looked.
+    pub cpus_peak: Option<f64>,
+    /// CPUs that it may have.
+    pub cpus_limit: Option<f64>,
+}
+
+/// A job that waits for a slot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Waiting {
+    /// GitLab's id of the job.
+    pub id: i64,
+    /// Its page in GitLab.
+    pub url: Option<String>,
+    /// The project's path.
+    pub project: String,
+    /// The profile.
+    pub profile: String,
+    /// Since when.
+    pub since: String,
+    /// For what, in words.
+    pub waits_for: String,
+}
+
+/// What goes on now. `gitlab` is where GitLab is, by the configuration.
+#[must_use]
+pub fn now(status: &Status, usage: &BTreeMap<String, Usage>, gitlab: Option<&str>) -> Now {
+    let by_id: BTreeMap<&str, &LeaseStatus> = status.leases.iter().map(|lease| (lease.id.as_str(), lease)).collect();
+    let slots = status.slots.iter().map(|slot| Slot {
+        profile: slot.profile.clone(),
+        index: slot.index,
+        goes: slot.goes,
+        job: slot.lease.as_deref().and_then(|id| by_id.get(id)).map(|lease| job(lease, usage.get(&lease.id), gitlab)),
+    });
+    let waiting = status.leases.iter().filter(|lease| lease.state == "waiting").map(|lease| Waiting {
+        id: lease.job_id,
+        url: job_link(lease, gitlab),
+        project: lease.project_path.clone(),
+        profile: lease.profile.clone(),
+        since: lease.since.clone(),
+        waits_for: waits_for(status, &lease.profile),
+    });
+    let of_job = |lease: &LeaseStatus| {
+        lease.problem.as_ref().map(|problem| format!("job {} of {}: {problem}", lease.job_id, lease.project_path))
+    };
+    let mut waiting: Vec<Waiting> = waiting.collect();
+    waiting.sort_by(|one, other| one.since.cmp(&other.since));
+    Now {
+        version: status.daemon.version.clone(),
+        started_at: status.daemon.started_at.clone(),
+        drained_since: status.daemon.drained_since.clone(),
+        warnings: status.daemon.warnings.iter().cloned().chain(status.leases.iter().filter_map(of_job)).collect(),
+        busy: status.slots.iter().filter(|slot| slot.lease.is_some()).count(),
+        slots: slots.collect(),
+        waiting,
+    }
+}
+
+fn job(lease: &LeaseStatus, usage: Option<&Usage>, gitlab: Option<&str>) -> Job {
+    let usage = usage.copied().unwrap_or_default();
+    Job {
+        id: lease.job_id,
+        url: job_link(lease, gitlab),
+        project: lease.project_path.clone(),
+        state: lease.state.clone(),
+        stage: lease.stage.clone(),
+        since: lease.since.clone(),
+        stage_since: lease.stage_since.clone(),
+        image: lease.image.clone(),
+        problem: lease.problem.clone(),
+        memory: usage.memory,
+        memory_peak: usage.memory_peak,
+        memory_limit: usage.memory_limit,
+        cpus: usage.cpus,
+        cpus_peak: usage.cpus_peak,
+        cpus_limit: usage.cpus_limit,
+    }
+}
+
+/// The page of a job. The instance is a host; where it is the configured one, its whole address is known.
+fn job_link(lease: &LeaseStatus, gitlab: Option<&str>) -> Option<String> {
+    let is_it = |url: &&str| {
+        let host = url.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
+        host.eq_ignore_ascii_case(&lease.instance)
+    };
+    let root = match gitlab.filter(is_it) {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None if lease.instance.is_empty() => return None,
+        None => format!("https://{}", lease.instance),
+    };
+    Some(format!("{root}/{}/-/jobs/{}", path(&lease.project_path), lease.job_id))
+}
+
+/// A project's path as part of an address: GitLab's own have nothing to encode, and what somebody makes up must lead nowhere else.
+fn path(project: &str) -> String {
+    const KEPT: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
+    percent_encoding::utf8_percent_encode(project, &KEPT).to_string()
+}
+
+/// For what a job of this profile waits.
+fn waits_for(status: &Status, profile: &str) -> String {
+    if status.daemon.drained_since.is_some() {
+        return "this host to take new jobs again (windlass undrain)".to_owned();
+    }
+    let own = || status.slots.iter().filter(|slot| slot.profile == profile && !slot.goes);
+    if own().any(|slot| slot.lease.is_none()) {
+        return "another job of its project to end (max_slots)".to_owned();
+    }
+    format!("a slot of profile {profile}: all {} are in use", own().count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::daemon::{DaemonStatus, SlotStatus};
+
+    fn lease(id: &str, state: &str, slot: Option<u32>) -> LeaseStatus {
+        LeaseStatus {
+            id: id.into(),
+            state: state.into(),
+            profile: "default".into(),
+            slot,
+            job_id: 11,
+            project_id: 7,
+            project_path: "g/p".into(),
+            instance: "gitlab.example.com".into(),
+            image: None,
+            container: None,
+            stage: None,
+            since: "2026-01-01T00:00:00Z".into(),
+            stage_since: None,
+            problem: None,
+            held_until: None,
+        }
+    }
+
+    fn status(slots: &[Option<&str>], leases: Vec<LeaseStatus>) -> Status {
+        let slot = |(index, lease): (u32, &Option<&str>)| SlotStatus {
+            profile: "default".into(),
+            index,
+            lease: lease.map(str::to_owned),
+            goes: false,
+        };
+        Status {
+            daemon: DaemonStatus {
+                version: "1".into(),
+                pid: 1,
+                started_at: "2026-01-01T00:00:00Z".into(),
+                warnings: vec!["w".into()],
+                drained_since: None,
+            },
+            slots: (0..).zip(slots).map(slot).collect(),
+            leases,
+        }
+    }
+
+    #[test]
+    fn a_job_is_in_its_slot_with_what_it_uses() {
+        let usage = BTreeMap::from([("a".to_owned(), Usage { memory: Some(7), ..Usage::default() })]);
+        let broken = LeaseStatus { problem: Some("why".into()), ..lease("a", "running", Some(0)) };
+        let found = now(&status(&[Some("a"), None], vec![broken]), &usage, None);
+        let job = found.slots[0].job.as_ref().expect("a job");
+        assert_eq!((found.busy, job.memory, found.slots[1].job.is_none()), (1, Some(7), true));
+        assert_eq!(found.warnings, ["w", "job 11 of g/p: why"]);
+    }
+
+    #[test]
+    fn who_waits_is_told_for_what() {
+        let waiting = || lease("b", "waiting", None);
+        let said = |status: &Status| now(status, &BTreeMap::new(), None).waiting[0].waits_for.clone();
+        assert!(said(&status(&[Some("a")], vec![waiting()])).contains("all 1 are in use"));
+        assert!(said(&status(&[None], vec![waiting()])).contains("max_slots"));
+        let mut drained = status(&[None], vec![waiting()]);
+        drained.daemon.drained_since = Some("2026-01-01T00:00:00Z".into());
+        assert!(said(&drained).contains("undrain"));
+    }
+
+    #[test]
+    fn a_jobs_page_is_where_gitlab_is() {
+        let link = |gitlab| job_link(&lease("a", "running", None), gitlab).expect("a link");
+        assert_eq!(link(None), "https://gitlab.example.com/g/p/-/jobs/11");
+        assert_eq!(link(Some("http://gitlab.example.com/git/")), "http://gitlab.example.com/git/g/p/-/jobs/11");
+        assert_eq!(link(Some("http://other.example.com")), "https://gitlab.example.com/g/p/-/jobs/11");
+        let hostile = LeaseStatus { project_path: "<script>\"?x=/../".into(), ..lease("a", "running", None) };
+        let found = job_link(&hostile, None).expect("a link");
+        assert_eq!(found, "https://gitlab.example.com/%3Cscript%3E%22%3Fx%3D/../-/jobs/11");
+    }
+}

@@ -1,0 +1,106 @@
+//! Figures and health over HTTP: on a socket always, on a port where that is configured.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::health::{Facts, Health, readiness};
+use super::parts::Parts;
+use super::socket;
+use crate::config::Settings;
+use crate::http;
+use crate::http::admin::{Readiness, Source};
+use crate::metrics::Metrics;
+
+/// The socket in the runtime directory.
+const SOCKET: &str = "admin.sock";
+
+/// What listens.
+#[derive(Debug)]
+pub struct Admin {
+    socket: UnixListener,
+    path: PathBuf,
+    port: Option<TcpListener>,
+}
+
+impl Admin {
+    /// Listens; nobody is answered yet.
+    pub async fn bind(settings: &Settings) -> Result<Self> {
+        let path = settings.run_dir.join(SOCKET);
+        let socket = socket::make(&path, settings.metrics.group.as_deref(), 0o600, "metrics")?;
+        socket.set_nonblocking(true).context("set the socket up")?;
+        let socket = UnixListener::from_std(socket).context("set the socket up")?;
+        let port = match settings.metrics.listen {
+            Some(address) => Some(http::listen(address, "[metrics] listen").await?),
+            None => None,
+        };
+        Ok(Self { socket, path, port })
+    }
+
+    /// Starts its tasks.
+    pub fn spawn(self, panel: &Arc<Panel>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        let endpoint = http::admin::endpoint(Arc::clone(panel));
+        if let Some(port) = self.port {
+            tasks.spawn(http::serve(port, endpoint.clone(), tasks.clone(), shutdown.clone()));
+        }
+        let (serving, path) = (http::serve(self.socket, endpoint, tasks.clone(), shutdown.clone()), self.path);
+        tasks.spawn(async move {
+            serving.await;
+            // The next daemon replaces what can't be removed.
+            let _ = std::fs::remove_file(path);
+        });
+    }
+}
+
+/// Who knows what is asked.
+#[derive(Debug)]
+pub struct Panel {
+    /// Jobs, slots, space; the image chain.
+    pub parts: Arc<Parts>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// Life and readiness.
+    pub health: Arc<Health>,
+}
+
+impl Panel {
+    async fn facts(&self) -> Facts {
+        let executor = self.parts.has_executor();
+        let own = executor.and_then(|executor| executor.gitlab_answers());
+        let chain = self.parts.has_chain().and_then(|chain| chain.gitlab_answers());
+        Facts {
+            serving: self.health.is_serving(),
+            drained: executor.is_some_and(|executor| executor.load().drained),
+            podman: match executor {
+                Some(executor) => Some(executor.podman_answers().await),
+                None => None,
+            },
+            gitlab: own.or(chain),
+            verifies: executor.is_some_and(|executor| executor.settings().gitlab.verify_jobs),
+        }
+    }
+}
+
+impl Source for Panel {
+    async fn metrics(&self) -> String {
+        let facts = self.facts().await;
+        let mut states = self.parts.has_executor().map(|executor| executor.states()).unwrap_or_default();
+        states.ready = readiness(facts).not_ready.is_empty();
+        (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
+        states.chain = self.parts.has_chain().map(|chain| chain.counts());
+        // Writing into a string can't fail.
+        self.metrics.text(&states).unwrap_or_default()
+    }
+
+    async fn is_alive(&self) -> bool {
+        self.health.is_alive().await
+    }
+
+    async fn readiness(&self) -> Readiness {
+        readiness(self.facts().await)
+    }
+}

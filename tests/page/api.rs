@@ -1,0 +1,73 @@
+//! The JSON, held against its description.
+
+use serde_json::{Value, json};
+
+use crate::support::chain::Chain;
+use crate::support::page::PageAt;
+use crate::support::registry::free_port;
+use crate::support::{Image, Job, Runner};
+
+/// Whether an answer is what the description says of a path, and nothing else.
+fn check(description: &Value, path: &str, status: &str, answer: &Value) {
+    let schema = &description["paths"][path]["get"]["responses"][status]["content"]["application/json"]["schema"];
+    assert!(schema.is_object(), "{path} {status} is not described");
+    let mut whole = schema.clone();
+    whole["components"] = description["components"].clone();
+    let validator = jsonschema::validator_for(&whole).unwrap();
+    let wrong: Vec<String> =
+        validator.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(wrong.is_empty(), "{path}: {wrong:#?}\n{answer:#}");
+}
+
+#[test]
+fn every_answer_is_as_the_description_says() {
+    let page = PageAt(free_port());
+    let (chain, diamond) = Chain::diamond(&format!("slots = 1\n{}", page.settings()));
+    let description = page.api("openapi.json");
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    let ruby = chain.started(diamond.ruby, 0);
+    chain.gitlab.bring(ruby, "failed");
+    chain.until_words("images/app", "blocked by");
+    let image = chain.host.image(&Image::busybox());
+    let runner = Runner::new(&chain.host);
+    let mut first = runner.attempt(&Job::new(&image));
+    first.make_ready();
+    let second = runner.attempt(&Job::new(&image));
+    let waiting = second.config();
+    waiting.wait_for_output("aiting for a free slot");
+    for path in ["now", "chain", "disk", "jobs", "images"] {
+        check(&description, &format!("/{path}"), "200", &page.api(path));
+    }
+    let now = page.api("now");
+    assert_eq!((now["busy"].clone(), now["waiting"][0]["id"].clone()), (json!(1), json!(second.job.id)));
+    let project = page.api(&format!("chain/{}", diamond.ruby));
+    check(&description, "/chain/{id}", "200", &project);
+    assert_eq!(project["downstreams"], json!(["images/app"]));
+    assert_eq!(project["starts"][0]["pipeline"], ruby);
+    let missing = page.get("/api/v1/chain/999999", &[]);
+    assert_eq!(missing.status, 404);
+    check(&description, "/chain/{id}", "404", &missing.json());
+    // What is described is there, and every part of the description is used.
+    let text = description.to_string();
+    for name in description["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(text.contains(&format!("#/components/schemas/{name}\"")), "{name} is nobody's");
+    }
+    waiting.terminate();
+    waiting.wait();
+    second.cleanup().wait().expect_code(0);
+    first.finish();
+}
+
+#[test]
+fn a_daemon_without_a_chain_says_so() {
+    let page = PageAt(free_port());
+    let _host = crate::support::Host::configured(&page.settings());
+    let description = page.api("openapi.json");
+    let reply = page.get("/api/v1/chain", &[]);
+    assert_eq!(reply.status, 404);
+    check(&description, "/chain", "404", &reply.json());
+    let text = page.get("/", &[]).text();
+    assert!(!text.contains("href=\"/chain\""), "{text}");
+    assert_eq!(page.get("/chain", &[]).status, 404);
+}

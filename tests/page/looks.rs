@@ -1,0 +1,126 @@
+//! How the page looks and feels: to people with a phone, a keyboard or a screen reader, and with names that mean harm.
+
+use fantoccini::key::Key;
+use serde_json::json;
+
+use crate::support::browser::Browser;
+use crate::support::chain::Chain;
+use crate::support::gitlab::FakeGitlab;
+use crate::support::page::PageAt;
+use crate::support::registry::free_port;
+use crate::support::{Image, Job, Runner, until, wait::seconds};
+
+/// A chain with something in every state that is easily had, a job that runs and a lane.
+fn busy(page: PageAt) -> (Chain, Vec<String>) {
+    let (chain, diamond) = Chain::diamond(&page.settings());
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    let ruby = chain.started(diamond.ruby, 0);
+    chain.gitlab.bring(ruby, "failed");
+    chain.until_words("images/app", "blocked by");
+    let app = format!("/chain/{}", diamond.app);
+    (chain, ["/", "/chain", &app, "/disk", "/jobs", "/images", "/nowhere"].map(str::to_owned).to_vec())
+}
+
+#[test]
+fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_a_phone() {
+    let page = PageAt(free_port());
+    let (chain, paths) = busy(page);
+    let image = chain.host.image(&Image::busybox());
+    let runner = Runner::new(&chain.host);
+    let mut job = runner.attempt(&Job::new(&image));
+    job.make_ready();
+    let browser = Browser::start();
+    for path in &paths {
+        browser.open(&page.url(path));
+        for dark in [false, true] {
+            browser.dark(dark);
+            let wrong = browser.run(include_str!("accessibility.js"));
+            assert_eq!(wrong, json!([]), "{path}, dark: {dark}");
+        }
+    }
+    // The checks see what is wrong where something is.
+    let broken = "document.querySelector('nav a').style.color = 'silver'; document.querySelector('h1').remove();";
+    browser.run(broken);
+    let wrong = browser.run(include_str!("accessibility.js"));
+    assert!(wrong.as_array().unwrap().len() >= 2, "{wrong}");
+    browser.size((360, 740));
+    for path in &paths {
+        browser.open(&page.url(path));
+        let wide = browser.run("return document.scrollingElement.scrollWidth");
+        assert!(wide.as_u64().unwrap() <= 360, "{path} is {wide} pixels wide");
+        let small = browser.run(
+            "return Array.from(document.querySelectorAll('main p, main td, main a')).filter((element) => element.checkVisibility() && parseFloat(getComputedStyle(element).fontSize) < 12).length",
+        );
+        assert_eq!(small, 0, "{path}");
+    }
+    job.finish();
+}
+
+#[test]
+fn the_keyboard_alone_leads_everywhere_and_the_focus_stays_while_the_page_changes() {
+    let page = PageAt(free_port());
+    let (chain, diamond) = Chain::diamond(&page.settings());
+    let browser = Browser::start();
+    browser.open(&page.url("/chain"));
+    browser.until_live();
+    browser.press(Key::Tab);
+    assert_eq!(browser.run("return document.activeElement.textContent"), "Skip to the content");
+    let seen = browser
+        .run("const box = document.activeElement.getBoundingClientRect(); return box.left >= 0 && box.width > 0");
+    assert_eq!(seen, true, "what has the focus is seen");
+    browser.press(Key::Enter);
+    assert_eq!(browser.run("return document.activeElement.id"), "content");
+    browser.tab_to("#graph a.node[aria-label^='images/ruby:']");
+    let marked = browser.run("return getComputedStyle(document.activeElement.querySelector('.box')).strokeWidth");
+    assert_eq!(marked, "4px");
+    // The graph is replaced below the focus.
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    chain.started(diamond.ruby, 0);
+    browser.until_text("#graph a[aria-label^='images/ruby:']", "running");
+    let focus = browser.run("return document.activeElement.getAttribute('aria-label')");
+    assert!(focus.as_str().unwrap().starts_with("images/ruby: running"), "{focus}");
+    browser.press(Key::Enter);
+    browser.until_text("h1", "images/ruby");
+    browser.tab_to("nav a[href='/']");
+    browser.press(Key::Enter);
+    browser.until_text("h1", "Now");
+}
+
+#[test]
+fn names_that_mean_harm_are_nothing_but_names() {
+    let page = PageAt(free_port());
+    let gitlab = FakeGitlab::start();
+    let hostile = "<img src=x onerror=document.title='taken'>";
+    let base = gitlab.project("images/<script>", &[("Containerfile", &format!("FROM docker.io/{hostile}\n"))]);
+    let other = gitlab.project("images/\"><b>bold", &[(".gitlab-deps", "images/<script>\n")]);
+    for project in [base, other] {
+        gitlab.pipeline(project, &json!({"to": "success", "quiet": true}));
+    }
+    let chain = Chain::of(gitlab, &page.settings());
+    let image = chain.host.image(&Image::busybox());
+    let runner = Runner::new(&chain.host);
+    let mut job = runner.attempt(&Job::new(&image).project(9, "<script>document.title='taken'</script>"));
+    job.make_ready();
+    let browser = Browser::start();
+    for path in ["/", "/chain", &format!("/chain/{base}"), &format!("/chain/{other}"), "/disk", "/images"] {
+        browser.open(&page.url(path));
+        browser.until_live();
+        // Once as the server wrote it, once as the script has put it there.
+        until("the parts have come", seconds(10), || {
+            browser.run("return performance.getEntriesByType('resource').length > 0") == true
+        });
+        let counts = browser
+            .run("return [document.scripts.length, document.querySelectorAll('main img, main b, main script').length]");
+        assert_eq!(counts, json!([1, 0]), "{path}");
+        let title = browser.run("return document.title");
+        assert!(title.as_str().unwrap().ends_with("· Windlass"), "{path}: {title}");
+    }
+    browser.open(&page.url("/chain?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E"));
+    assert_eq!(browser.run("return document.scripts.length"), 1);
+    assert_eq!(browser.run("return document.querySelector('input[name=q]').value"), "\"><script>alert(1)</script>");
+    browser.open(&page.url("/chain"));
+    assert!(browser.text("#projects").contains("images/<script>"));
+    job.finish();
+}

@@ -1,0 +1,15 @@
+//! The page, as a real browser shows it and as programs read it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod api;
+mod chain;
+mod large;
+mod looks;
+mod now;
+mod pictures;
+mod watch;

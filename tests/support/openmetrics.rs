@@ -1,0 +1,66 @@
+//! A strict little reader of OpenMetrics text: what it takes, Prometheus takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was read.
+#[derive(Debug)]
+pub struct Figures {
+    /// Type by family.
+    pub types: BTreeMap<String, String>,
+    /// Value by name and labels, as written.
+    pub values: BTreeMap<String, f64>,
+}
+
+impl Figures {
+    /// Reads; panics with what is wrong.
+    pub fn read(text: &str) -> Self {
+        let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
+        let (mut types, mut helps, mut values) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        for line in body.lines() {
+            if let Some(rest) = line.strip_prefix("# ") {
+                let mut words = rest.splitn(3, ' ');
+                let (word, family, what) = (words.next(), words.next(), words.next());
+                let (family, what) = (family.expect(line), what.unwrap_or_default());
+                match word {
+                    Some("HELP") => assert!(!what.is_empty() && helps.insert(family.to_owned()), "{line}"),
+                    Some("TYPE") => {
+                        assert!(types.insert(family.to_owned(), what.to_owned()).is_none(), "twice: {line}")
+                    }
+                    Some("UNIT") => assert!(family.ends_with(&format!("_{what}")), "{line}"),
+                    _ => panic!("neither HELP, TYPE nor UNIT: {line}"),
+                }
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            let value: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            let bare = name.split('{').next().unwrap_or_default();
+            assert!(bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "no name: {line}");
+            let family = Self::family(bare, &types).unwrap_or_else(|| panic!("of no family: {line}"));
+            assert!(helps.contains(family), "without HELP: {line}");
+            assert!(values.insert(name.to_owned(), value).is_none(), "twice: {line}");
+        }
+        Self { types, values }
+    }
+
+    /// The family of a name: what is before the suffix that its type gives it.
+    fn family<'a>(name: &'a str, types: &BTreeMap<String, String>) -> Option<&'a str> {
+        for suffix in ["", "_total", "_bucket", "_sum", "_count"] {
+            let Some(family) = name.strip_suffix(suffix) else { continue };
+            let fits = match types.get(family).map(String::as_str) {
+                Some("counter") => suffix == "_total",
+                Some("histogram") => matches!(suffix, "_bucket" | "_sum" | "_count"),
+                Some("gauge") => suffix.is_empty(),
+                _ => false,
+            };
+            if fits {
+                return Some(family);
+            }
+        }
+        None
+    }
+
+    /// A value; 0 where there is none yet.
+    pub fn get(&self, name: &str) -> f64 {
+        self.values.get(name).copied().unwrap_or(0.0)
+    }
+}
