@@ -1,5 +1,7 @@
 // What is wrong with the page for people who use a keyboard, a screen reader or large contrast: a list of texts.
 const wrong = [];
+// Colours are looked at as they stay.
+document.getAnimations().forEach((animation) => animation.finish());
 const say = (what, element) => wrong.push(`${what}: ${element.outerHTML.slice(0, 140)}`);
 const all = (css, root = document) => Array.from(root.querySelectorAll(css));
 const isShown = (element) => element.checkVisibility({ checkVisibilityCSS: true });
