@@ -216,7 +216,7 @@ mod tests {
         };
         let expected = "\
 ENDED   JOB  PROJECT  NAME  USER  OUTCOME     WAITED  PREPARE  SCRIPT  ALL     IMAGE                       DIGEST
-5s ago  11   g/p      test  3     failed (3)  0.0s    0.1s     1m      1m 39s  docker.io/library/alpine:3  0123456789ab
+5s ago  11   g/p      test  3     failed (3)  0.0s    0.1s     1m 1s   1m 39s  docker.io/library/alpine:3  0123456789ab
 job 11: build_script ended with exit code 3
 ";
         assert_eq!(table(&[job], 105_000), expected);

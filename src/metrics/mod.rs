@@ -299,7 +299,7 @@ mod tests {
             "windlass_purged_total{kind=\"lane\",rule=\"max_age\"} 1",
             "windlass_purged_bytes_total{kind=\"lane\"} 9",
             "\nwindlass_ready 0\n",
-            "# UNIT windlass_stage_seconds seconds",
+            "# UNIT windlass_job_seconds seconds",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

