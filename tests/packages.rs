@@ -124,7 +124,7 @@ fn debian_packages_in_the_box() {
     a_job_outlives(&windlass, || drop(install("0.1.1")));
     assert_eq!(fs::read_to_string(main).unwrap(), "# mine\n");
     run(Command::new("dpkg").args(["--remove", "windlass-update", "windlass"]));
-    until("the daemon has ended", PATIENCE, || !Path::new("/run/windlass/windlass.sock").exists());
+    until("the daemon has ended", PATIENCE, || windlass.pid().is_none());
     exists(&PROGRAMS, false);
     exists(&["/etc/windlass/windlass.toml", "/var/lib/windlass/lanes", "/etc/windlass/conf.d"], true);
     run(Command::new("dpkg").args(["--purge", "windlass-update", "windlass"]));

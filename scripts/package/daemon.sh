@@ -39,7 +39,8 @@ windlass_daemon() { # WHEN
       # Its containers, and the manager that they run below. The user stays, and so do its ids: nobody else shall get them.
       rm -f /var/lib/systemd/linger/windlass
       if windlass_has_systemd && id=$(id -u windlass 2>/dev/null); then systemctl stop "user@$id.service" || true; fi
-      rm -rf --one-file-system /var/lib/windlass /run/windlass /etc/windlass
+      # A directory that is a file system of its own stays, empty.
+      rm -rf --one-file-system /var/lib/windlass /run/windlass /etc/windlass || true
       ;;
   esac
 }
