@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// is waited for. What the job ran has ended by then, but its services run on; file variables and registry logins are removed, as at every job's end.
 ///
 /// A held job has no slot: others run, those of its project too, in another build directory. Its memory and disk it keeps, within its
-/// limits. When jobs lack room on the disk ([purge] min_free) and nothing else can go, held jobs go. How many may be held, and for how long, says
-/// [hold] in windlass.toml. A restart of windlassd ends no hold; a reboot ends all. A drained host counts as drained while jobs are held.
+/// limits. When jobs lack room on the disk (`[purge]` min_free) and nothing else can go, held jobs go. How many may be held, and for how long, says
+/// `[hold]` in windlass.toml. A restart of windlassd ends no hold; a reboot ends all. A drained host counts as drained while jobs are held.
 ///
 /// Only root and windlassd's own user may, and who did is logged.
 #[derive(Debug, Args)]

@@ -59,7 +59,7 @@ pub struct FileSystem {
     pub bytes: u64,
     /// Bytes that are free to jobs.
     pub free_bytes: u64,
-    /// Bytes that are kept free ([purge] min_free).
+    /// Bytes that are kept free (`[purge]` min_free).
     pub kept_free_bytes: u64,
 }
 
