@@ -319,7 +319,7 @@ fn holds(host: &Host) {
     assert_eq!(held(host), ["waiting"], "a job that succeeds is not held");
     let job = failing();
     let id = job.id.to_string();
-    let outcome = runner.play(&job);
+    let outcome = runner.play_to_be_held(&job);
     outcome.expect(State::script_failure(9)).expect_log(&format!("windlass shell {id}")).expect_log("is kept until");
     let lease = wait_until_held(host, job.id);
     assert!(lease["held_until"].is_string() && lease["slot"].is_null(), "{lease}");
@@ -374,7 +374,7 @@ fn a_job_is_held_where_nothing_else_is_kept_and_its_variables_are_removed() {
     hold(&host, &["7"]);
     let job =
         Job::new(&image).script(&["mkdir -p $CI_PROJECT_DIR.tmp", "echo s3cret > $CI_PROJECT_DIR.tmp/more", "exit 1"]);
-    runner.play(&job).expect(State::script_failure(1));
+    runner.play_to_be_held(&job).expect(State::script_failure(1));
     wait_until_held(&host, job.id);
     let id = job.id.to_string();
     until("the directory is gone", seconds(20), || {
@@ -392,7 +392,7 @@ fn a_hold_ends_with_its_time_also_while_the_daemon_is_away() {
     let fail = |time: &str| {
         hold(&host, &["group/project", "--for", time]);
         let job = Job::new(&image).script(&["exit 1"]);
-        runner.play(&job).expect(State::script_failure(1));
+        runner.play_to_be_held(&job).expect(State::script_failure(1));
         job
     };
     let job = fail("8s");
@@ -418,7 +418,7 @@ fn a_wish_outlasts_the_daemon_and_is_for_the_job_that_was_named() {
     host.crash_daemon();
     runner.play(&other).expect(State::script_failure(1));
     wait_until_gone(&host, other.id);
-    runner.play(&named).expect(State::script_failure(1));
+    runner.play_to_be_held(&named).expect(State::script_failure(1));
     wait_until_held(&host, named.id);
     // One who drains the host does not wait for it.
     let drained = windlass(&host, "drain", &["--wait"]);
@@ -457,7 +457,7 @@ fn no_more_is_held_and_no_longer_than_the_configuration_allows() {
     assert!(refused.status.code() == Some(1) && text(&refused).contains("max_held"), "{}", text(&refused));
     let runner = Runner::new(&host);
     let job = Job::new(&host.image(&Image::busybox())).script(&["exit 1"]);
-    runner.play(&job).expect(State::script_failure(1));
+    runner.play_to_be_held(&job).expect(State::script_failure(1));
     wait_until_held(&host, job.id);
     let refused = windlass(&host, "hold", &["group/other"]);
     assert!(refused.status.code() == Some(1) && text(&refused).contains("max_held"), "{}", text(&refused));

@@ -110,6 +110,15 @@ struct Play<'a> {
 impl Runner<'_> {
     /// Plays a job to its end, and waits until the daemon has let go of it.
     pub fn play(&self, job: &Job) -> Outcome {
+        let outcome = self.play_to_be_held(job);
+        for lease in &outcome.leases {
+            self.site.wait_until_gone(lease);
+        }
+        outcome
+    }
+
+    /// Plays a job to its end, of which the daemon is to keep something.
+    pub fn play_to_be_held(&self, job: &Job) -> Outcome {
         let mut play = Play {
             job: job.clone(),
             deadline: Instant::now() + job.timeout,
@@ -119,9 +128,6 @@ impl Runner<'_> {
             runner: self,
         };
         let state = play.job();
-        for lease in &play.leases {
-            self.site.wait_until_gone(lease);
-        }
         Outcome { state, calls: play.calls, leases: play.leases }
     }
 }
