@@ -182,13 +182,14 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         let mut renewed = false;
         for attempt in 1.. {
-            let (error, wanted) = match self.send_once(&call).await {
+            let token = self.token.get();
+            let (error, wanted) = match self.send_once(&call, token.as_ref()).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             if error.status() == Some(StatusCode::UNAUTHORIZED) && call.job_token.is_none() && !renewed {
                 renewed = true;
-                if self.token.renew() {
+                if self.token.renew(token.as_ref()) {
                     tracing::info!("the token for GitLab was read again");
                     continue;
                 }
@@ -215,14 +216,18 @@ impl Client {
     }
 
     /// The answer, or what went wrong and how long GitLab wants to be left alone.
-    async fn send_once(&self, call: &Call<'_>) -> Result<Answer, (GitlabError, Option<Duration>)> {
+    async fn send_once(
+        &self,
+        call: &Call<'_>,
+        token: Option<&Secret>,
+    ) -> Result<Answer, (GitlabError, Option<Duration>)> {
         let failed = |reason: &dyn Display, was_sent| (self.unreachable(reason, was_sent), None);
         let mut url = self.url.join(&call.path).map_err(|error| failed(&error, false))?;
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&call.query);
         }
         let mut request = self.http.request(call.method.clone(), url).timeout(call.limit);
-        request = match (call.job_token, self.token.get()) {
+        request = match (call.job_token, token) {
             (Some(token), _) => request.header("JOB-TOKEN", token.expose()),
             (None, Some(token)) => request.header("PRIVATE-TOKEN", token.expose()),
             (None, None) => request,

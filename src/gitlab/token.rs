@@ -31,12 +31,36 @@ impl Token {
         self.value.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads it again; whether it is another one now.
-    pub(super) fn renew(&self) -> bool {
+    /// Reads it again; whether it is another one than `refused` now, whoever has read it first.
+    pub(super) fn renew(&self, refused: Option<&Secret>) -> bool {
         let Ok(new) = secrets::read(self.file.as_deref(), CREDENTIAL, "[gitlab] token_file") else { return false };
         let mut value = self.value.write().unwrap_or_else(PoisonError::into_inner);
-        let other = new.as_ref().map(Secret::expose) != value.as_ref().map(Secret::expose);
+        let other = new.as_ref().map(Secret::expose) != refused.map(Secret::expose);
         *value = new;
         other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn each_request_that_was_refused_learns_of_the_new_token() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let file = directory.path().join("token");
+        let write = |token: &str| {
+            std::fs::write(&file, token).expect("write");
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("mode");
+        };
+        write("old-token");
+        let token = Token::read(Some(&file)).expect("read");
+        let (one, other) = (token.get(), token.get());
+        assert!(!token.renew(one.as_ref()), "it is the same");
+        write("new-token");
+        assert!(token.renew(one.as_ref()) && token.renew(other.as_ref()), "two that were sent with the old one");
+        assert!(!token.renew(token.get().as_ref()));
     }
 }
