@@ -4,13 +4,11 @@
 
 mod support;
 
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::openmetrics::Figures;
+use support::openmetrics::{Figures, get};
 use support::registry::{Registry, free_port};
 use support::wait::{seconds, value};
 use support::{Host, Image, Job, Runner, State, until};
@@ -30,23 +28,6 @@ fn results(row: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let stages = row["stages"].as_array().unwrap().iter();
     stages.map(|stage| (text(&stage["name"]), text(&stage["result"]))).collect()
-}
-
-/// Status and body of an answer on the daemon's socket for those who watch it.
-fn get(host: &Host, path: &str) -> (u16, String) {
-    let mut stream = UnixStream::connect(host.run_dir().join("admin.sock")).unwrap();
-    stream.set_read_timeout(Some(seconds(20))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: windlass\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-fn figures(host: &Host) -> Figures {
-    let (status, text) = get(host, "/metrics");
-    assert_eq!(status, 200, "{text}");
-    Figures::read(&text)
 }
 
 #[test]
@@ -161,7 +142,7 @@ fn a_job_is_found_by_the_digest_of_the_image_that_it_ran_in() {
         assert_eq!(found[0]["job_id"], job.id);
     }
     assert!(jobs(&host, &["--image", &digits[1..13]]).is_empty());
-    let read = figures(&host);
+    let read = Figures::of(&host);
     assert_eq!(read.get("windlass_pulls_total{result=\"success\"}"), 1.0);
     assert!(read.get("windlass_pulled_bytes_total") > 0.0);
     host.podman(&["rmi", &image]);
@@ -247,7 +228,7 @@ fn a_history_that_cannot_be_written_fails_no_job() {
     for _ in 0..3 {
         runner.play(&Job::new(&image)).expect(State::Success);
     }
-    until("what is lost is counted", seconds(20), || figures(&host).get("windlass_history_dropped_total") >= 3.0);
+    until("what is lost is counted", seconds(20), || Figures::of(&host).get("windlass_history_dropped_total") >= 3.0);
     assert_eq!(host.log().matches("what has been is not recorded").count(), 1, "it is said once");
     let asked = host.windlass(&["jobs", "--socket", host.socket().to_str().unwrap()]);
     assert_eq!(asked.status.code(), Some(1));
@@ -268,11 +249,11 @@ fn figures_count_what_happens_and_have_no_label_of_a_jobs_choice() {
         attempt.finish();
     };
     play(1);
-    let before = figures(&host);
+    let before = Figures::of(&host);
     for project in 2..=10 {
         play(project);
     }
-    let after = figures(&host);
+    let after = Figures::of(&host);
     // podman is asked for more than jobs need, now and then.
     let is_new = |name: &&String| !before.values.contains_key(*name) && !name.starts_with("windlass_podman_");
     let names: Vec<&String> = after.values.keys().filter(is_new).collect();
@@ -310,7 +291,7 @@ fn it_is_alive_while_it_takes_callers_and_ready_while_it_takes_jobs() {
     assert_eq!(status, 503);
     assert!(words.contains("drain"), "{words}");
     assert_eq!(get(&host, "/healthz").0, 200);
-    assert_eq!((figures(&host).get("windlass_ready"), figures(&host).get("windlass_drained")), (0.0, 1.0));
+    assert_eq!((Figures::of(&host).get("windlass_ready"), Figures::of(&host).get("windlass_drained")), (0.0, 1.0));
     assert!(host.windlass(&["undrain", "--socket", &socket]).status.success());
     assert_eq!(get(&host, "/readyz").0, 200);
 }

@@ -33,6 +33,12 @@ pub struct States {
     pub trash_bytes: i64,
     /// How many projects of the chain are in each state; none: there is no chain.
     pub chain: Option<BTreeMap<&'static str, i64>>,
+    /// How many images from elsewhere have each verdict of the audit.
+    pub images: BTreeMap<&'static str, i64>,
+    /// How many projects were built on a new, an old, or an unknown base.
+    pub bases: BTreeMap<&'static str, i64>,
+    /// How many projects were not built for too long.
+    pub stale_projects: i64,
 }
 
 /// A file system.
@@ -110,6 +116,11 @@ impl States {
         if let Some(chain) = &self.chain {
             let states = chain.iter().map(|(state, count)| (vec![("state", (*state).to_owned())], *count));
             one("chain_projects", "Projects of the image chain, by state", None, states.collect());
+            let images = self.images.iter().map(|(verdict, count)| (vec![("verdict", (*verdict).to_owned())], *count));
+            one("chain_images", "Images from elsewhere, by the audit's verdict", None, images.collect());
+            let bases = self.bases.iter().map(|(base, count)| (vec![("base", (*base).to_owned())], *count));
+            one("chain_bases", "Projects by the base of their last success", None, bases.collect());
+            one("chain_stale_projects", "Projects not built for too long", None, number(self.stale_projects));
         }
         registry
     }

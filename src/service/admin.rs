@@ -1,5 +1,6 @@
 //! Figures and health over HTTP: on a socket always, on a port where that is configured.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -92,6 +93,21 @@ impl Source for Panel {
         states.ready = readiness(facts).not_ready.is_empty();
         (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
         states.chain = self.parts.has_chain().map(|chain| chain.counts());
+        if let Some(counts) = self.parts.has_chain().map(|chain| chain.image_counts()) {
+            let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            states.images = BTreeMap::from([
+                ("ok", count(counts.ok)),
+                ("stale", count(counts.stale)),
+                ("too-young", count(counts.too_young)),
+                ("failing", count(counts.failing)),
+            ]);
+            states.bases = BTreeMap::from([
+                ("new", count(counts.on_new_base)),
+                ("old", count(counts.on_old_base)),
+                ("unknown", count(counts.on_unknown_base)),
+            ]);
+            states.stale_projects = count(counts.own_stale);
+        }
         // Writing into a string can't fail.
         self.metrics.text(&states).unwrap_or_default()
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::watch::{built, settings};
 use crate::support::chain::Chain;
 use crate::support::gitlab::FakeGitlab;
+use crate::support::openmetrics::Figures;
 use crate::support::pushed::Pushed;
 use crate::support::registry::Registry;
 use crate::support::wait::{seconds, until};
@@ -55,6 +56,7 @@ fn an_old_base_from_a_cache_is_seen_told_and_gone_with_the_next_build() {
     let new = Pushed::of(&["debian", "new"]).push(&registry, "bases/debian", "stable");
     succeed(&chain, &registry, ruby, "images/ruby", &first);
     let told = until_base(&chain, "images/ruby", "old");
+    assert_eq!(Figures::of(&chain.host).get("windlass_chain_bases{base=\"old\"}"), 1.0);
     let words = told["words"].as_str().unwrap();
     assert!(
         words.contains(&format!("{} of {host}/bases/debian:stable, which is {} now", &old[7..19], &new[7..19])),

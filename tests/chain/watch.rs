@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::chain::Chain;
 use crate::support::gitlab::FakeGitlab;
 use crate::support::http::{Response, Server};
+use crate::support::openmetrics::Figures;
 use crate::support::pushed::{Pushed, digest, push_index};
 use crate::support::registry::Registry;
 use crate::support::wait::{seconds, until};
@@ -241,4 +242,7 @@ fn an_audit_says_what_is_too_old_and_its_exit_code_is_for_cron() {
     assert_eq!(audit.status.code(), Some(1));
     let own = watched.finding("images/other");
     assert_eq!((&own["kind"], &own["age"]["verdict"]), (&json!("own-image"), &json!("stale")), "{own}");
+    let figures = Figures::of(&watched.chain.host);
+    assert!(figures.get("windlass_chain_images{verdict=\"stale\"}") >= 1.0);
+    assert!(figures.get("windlass_chain_stale_projects") >= 1.0);
 }

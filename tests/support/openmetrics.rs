@@ -1,6 +1,11 @@
 //! A strict little reader of OpenMetrics text: what it takes, Prometheus takes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::host::Host;
+use super::wait::seconds;
 
 /// What was read.
 #[derive(Debug)]
@@ -12,6 +17,13 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// What a daemon says now.
+    pub fn of(host: &Host) -> Self {
+        let (status, text) = get(host, "/metrics");
+        assert_eq!(status, 200, "{text}");
+        Self::read(&text)
+    }
+
     /// Reads; panics with what is wrong.
     pub fn read(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
@@ -63,4 +75,15 @@ impl Figures {
     pub fn get(&self, name: &str) -> f64 {
         self.values.get(name).copied().unwrap_or(0.0)
     }
+}
+
+/// Status and body of an answer on the daemon's socket for those who watch it.
+pub fn get(host: &Host, path: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(host.run_dir().join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(seconds(20))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: windlass\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
