@@ -14,8 +14,9 @@ fn pods_in_the_box() {
     let Some(host) = Updater::new(false) else { return };
     let images = [host.registry.image("a:1"), host.registry.image("b:1")];
     let first: Vec<String> = images.iter().map(|image| host.push(image, Does::Well, 0)).collect();
-    host.pod("p", &[("a", &images[0]), ("b", &images[1])]);
-    let runs = || ["a", "b"].map(|name| host.container(name).1);
+    // podman takes a name of hexadecimal digits for the beginning of an id.
+    host.pod("p", &[("left", &images[0]), ("right", &images[1])]);
+    let runs = || ["left", "right"].map(|name| host.container(name).1);
     assert_eq!(runs().as_slice(), first);
     let (code, report) = host.run();
     assert_eq!((code, report["units"].as_array().unwrap().len()), (0, 1), "a pod is one unit: {report}");
