@@ -25,3 +25,4 @@ pub mod shim;
 pub mod store;
 pub mod sys;
 pub mod update;
+pub mod words;

@@ -7,9 +7,10 @@ use anyhow::{Result, anyhow};
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
-use super::ask::{SOCKET, ask, columns, rough, unexpected};
+use super::ask::{SOCKET, ask, columns, unexpected};
 use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow, is_project};
 use crate::protocol::daemon::{Reply, Request};
+use crate::words::rough;
 
 /// How long the daemon may take to look.
 const LIMIT: Duration = Duration::from_secs(60);

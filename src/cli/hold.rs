@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::ask::{SOCKET, ask, columns, rough, unexpected};
+use super::ask::{SOCKET, ask, columns, unexpected};
 use crate::protocol::daemon::{Reply, Request};
 use crate::protocol::hold::{HoldRequest, HoldRow};
+use crate::words::rough;
 
 /// How long the daemon may take.
 const LIMIT: Duration = Duration::from_secs(10);

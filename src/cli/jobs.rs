@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::ask::{SOCKET, ask, columns, rough, unexpected};
+use super::ask::{SOCKET, ask, columns, unexpected};
 use crate::protocol::daemon::{Reply, Request};
 use crate::protocol::history::{JOBS_MAX, JobOutcome, JobQuery, JobRow};
+use crate::words::rough;
 
 /// How long the daemon may take.
 const LIMIT: Duration = Duration::from_secs(15);

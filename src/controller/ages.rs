@@ -9,8 +9,8 @@ use super::state::State;
 use super::view::rfc3339;
 use crate::chain::age::Verdict;
 use crate::chain::facts::{Project, ProjectId, Time};
-use crate::cli::ask::rough;
 use crate::protocol::chain::{Finding, ImageAge};
+use crate::words::rough;
 
 impl Controller {
     /// An image that no project builds.

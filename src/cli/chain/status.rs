@@ -2,8 +2,9 @@
 
 use anyhow::{Result, bail};
 
-use crate::cli::ask::{columns, rough};
+use crate::cli::ask::columns;
 use crate::protocol::chain::{ChainStatus, ProjectLine};
+use crate::words::rough;
 
 /// Shows the chain, or some of its projects.
 pub(super) fn show(status: &ChainStatus, projects: &[String], json: bool) -> Result<u8> {
