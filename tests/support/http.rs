@@ -125,6 +125,9 @@ fn serve(stream: TcpStream, handler: &Handler, stopped: &AtomicBool) -> io::Resu
             head += &format!("{name}: {value}\r\n");
         }
         writer.write_all(format!("{head}\r\n").as_bytes())?;
+        if request.method == "HEAD" {
+            continue; // RFC 9110: a body would be taken for the next answer.
+        }
         if response.cut {
             return writer.write_all(&response.body[..response.body.len() / 2]);
         }

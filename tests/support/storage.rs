@@ -61,6 +61,7 @@ impl Storage {
         let storage = Self { account: account.clone(), dir, users };
         storage.remove_earlier_boots(&all);
         storage.configure();
+        storage.remove_leftovers();
         storage.users.lock_shared().unwrap();
         storage
     }
@@ -72,6 +73,35 @@ impl Storage {
                 let path = entry.path().display().to_string();
                 assert!(self.podman(&["unshare", "rm", "-rf", &path]).status.success(), "cannot remove {path}");
             }
+        }
+    }
+
+    /// Removes the containers of tests that were killed; nobody else uses the storage now.
+    ///
+    /// podman still takes them for running when their processes were ended from outside, and a rootless one then
+    /// refuses every command: it looks for its namespaces in those processes. Without the file that says that it has
+    /// seen this boot, it looks at each of them anew.
+    fn remove_leftovers(&self) {
+        let remove = || self.podman(&["rm", "--all", "--force", "--time", "0"]);
+        if self.dir.join("graph").exists() && !remove().status.success() {
+            self.end_pause_processes();
+            let _ = fs::remove_file(self.dir.join("tmp/alive"));
+            let again = remove();
+            assert!(again.status.success(), "cannot remove: {}", String::from_utf8_lossy(&again.stderr));
+        }
+    }
+
+    /// Ends the processes that hold a rootless podman's namespaces.
+    fn end_pause_processes(&self) {
+        // Not by their file: two podmans that start at once make two of them, and the file names one.
+        let dir = self.dir.display().to_string();
+        for process in processes::with_argument("catatonit -P") {
+            if process.file("environ").contains(&dir) {
+                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+        }
+        for file in [self.dir.join("tmp/pause.pid"), self.runtime_dir().join("libpod/tmp/pause.pid")] {
+            let _ = fs::remove_file(&file);
         }
     }
 
@@ -172,16 +202,7 @@ impl Drop for Storage {
         if self.account.is_root() || self.users.unlock().is_err() || self.users.try_lock().is_err() {
             return;
         }
-        // Not by its file: two podmans that start at once make two of them, and the file names one.
-        let dir = self.dir.display().to_string();
-        for process in processes::with_argument("catatonit -P") {
-            if process.file("environ").contains(&dir) {
-                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
-        }
-        for file in [self.dir.join("tmp/pause.pid"), self.runtime_dir().join("libpod/tmp/pause.pid")] {
-            let _ = fs::remove_file(&file);
-        }
+        self.end_pause_processes();
     }
 }
 
