@@ -98,12 +98,43 @@ find "$work/windlass" -type d -empty -delete
 packages=(windlass-cli windlass windlass-update)
 
 # A package's own script: the functions, and behind them what calls them, which comes in.
-script() {
-  sed '/^#/d' scripts/package/host.sh scripts/package/daemon.sh
+script() { # PACKAGE
+  case $1 in
+    windlass) sed '/^#/d' scripts/package/host.sh scripts/package/daemon.sh ;;
+    windlass-update) sed '/^#/d' scripts/package/update.sh ;;
+  esac
   cat
 }
 
+# Which function it calls.
+function_of() { # PACKAGE
+  case $1 in windlass) echo windlass_daemon ;; windlass-update) echo windlass_update ;; esac
+}
+
 # --- .deb ---
+
+deb_scripts() { # PACKAGE DIRECTORY [WHAT TO CALL AT A PURGE]
+  local package=$1 control=$2 name call
+  call=$(function_of "$package")
+  for name in postinst prerm postrm; do
+    printf '#!/bin/sh\nset -e\n' >"$control/$name"
+    chmod 0755 "$control/$name"
+  done
+  script "$package" >>"$control/postinst" <<CALLS
+case "\$1" in
+  configure) if [ -z "\$2" ]; then $call installed; else $call upgraded; fi ;;
+esac
+CALLS
+  script "$package" >>"$control/prerm" <<CALLS
+[ "\$1" != remove ] || $call removing
+CALLS
+  script "$package" >>"$control/postrm" <<CALLS
+case "\$1" in
+  remove) $call removed ;;
+  purge) ${3:+$call} ${3:-:} ;;
+esac
+CALLS
+}
 
 deb() { # PACKAGE
   local package=$1 tree=$work/$1 architecture depends='' recommends='' control=$work/$1/DEBIAN name
@@ -115,29 +146,15 @@ deb() { # PACKAGE
       depends="libc6, windlass-cli (= $version), systemd, passwd"
       # Without jobs the daemon needs none of them.
       recommends='podman (>= 4.3), uidmap, dbus-user-session, netavark, slirp4netns | passt, gitlab-runner, git'
-      for name in postinst prerm postrm; do
-        printf '#!/bin/sh\nset -e\n' >"$control/$name"
-        chmod 0755 "$control/$name"
-      done
-      script >>"$control/postinst" <<'CALLS'
-case "$1" in
-  configure) if [ -z "$2" ]; then windlass_daemon installed; else windlass_daemon upgraded; fi ;;
-esac
-CALLS
-      script >>"$control/prerm" <<'CALLS'
-[ "$1" != remove ] || windlass_daemon removing
-CALLS
-      script >>"$control/postrm" <<'CALLS'
-case "$1" in
-  remove) windlass_daemon removed ;;
-  purge) windlass_daemon purged ;;
-esac
-CALLS
+      deb_scripts "$package" "$control" purged
       mkdir -p "$tree/usr/share/lintian/overrides"
       # It runs in images that have no libraries.
       echo 'windlass: statically-linked-binary [usr/libexec/windlass/windlass-init]' >"$tree/usr/share/lintian/overrides/windlass"
       ;;
-    windlass-update) depends="windlass-cli (= $version), systemd" recommends='podman (>= 4.3)' ;;
+    windlass-update)
+      depends="windlass-cli (= $version), systemd" recommends='podman (>= 4.3)'
+      deb_scripts "$package" "$control"
+      ;;
   esac
   while IFS= read -r name; do echo "/${name#"$tree"/}"; done < <(find "$tree/etc" -type f 2>/dev/null) >"$control/conffiles"
   [[ -s $control/conffiles ]] || rm "$control/conffiles"
@@ -175,7 +192,7 @@ COPYRIGHT
 # --- .rpm ---
 
 rpm() { # PACKAGE
-  local package=$1 spec=$work/$1.spec
+  local package=$1 spec=$work/$1.spec call
   {
     echo "Name: $package"
     echo "Version: ${version//[-~]/_}"
@@ -194,19 +211,14 @@ rpm() { # PACKAGE
         ;;
     esac
     printf '%%description\n%s\n' "$(description "$package")"
-    if [[ $package == windlass ]]; then
+    call=$(function_of "$package")
+    if [[ -n $call ]]; then
       echo "%post"
-      script <<'CALLS'
-if [ "$1" -eq 1 ]; then windlass_daemon installed; else windlass_daemon upgraded; fi
-CALLS
+      script "$package" <<<"if [ \"\$1\" -eq 1 ]; then $call installed; else $call upgraded; fi"
       echo "%preun"
-      script <<'CALLS'
-[ "$1" -ne 0 ] || windlass_daemon removing
-CALLS
+      script "$package" <<<"[ \"\$1\" -ne 0 ] || $call removing"
       echo "%postun"
-      script <<'CALLS'
-[ "$1" -ne 0 ] || windlass_daemon removed
-CALLS
+      script "$package" <<<"[ \"\$1\" -ne 0 ] || $call removed"
     fi
     echo "%files"
     (cd "$work/$package" && find . -type f -printf '/%P\n') | while IFS= read -r name; do

@@ -48,6 +48,7 @@ fn fragment(settings: &Settings) -> Result<Fragment, toml::ser::Error> {
         gitlab: chain::gitlab(&settings.gitlab),
         chain: chain::chain(&settings.chain),
         webhook: chain::webhook(&settings.webhook),
+        feed: chain::feed(&settings.feed),
         page: page::page(&settings.page),
         lanes: LaneKeys { scope: Some(Word(settings.lanes.scope)) },
         purge: purge(&settings.purge),

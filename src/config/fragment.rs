@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::keys::{
-    ChainKeys, GitlabKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys, PurgeKeys,
-    WebhookKeys,
+    ChainKeys, FeedKeys, GitlabKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys,
+    PurgeKeys, WebhookKeys,
 };
 use super::values::{TimeSpan, Whole};
 use super::words::{NamespaceMode, Word};
@@ -30,6 +30,7 @@ pub(super) struct Fragment {
     pub gitlab: GitlabKeys,
     pub chain: ChainKeys,
     pub webhook: WebhookKeys,
+    pub feed: FeedKeys,
     pub page: PageKeys,
     pub lanes: LaneKeys,
     pub purge: PurgeKeys,

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::keys::{
-    ChainKeys, GitlabKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys, PurgeKeys,
-    WebhookKeys,
+    ChainKeys, FeedKeys, GitlabKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys, MetricsKeys, PageKeys, PolicyKeys,
+    PurgeKeys, WebhookKeys,
 };
 use super::settings::{ExecMode, Network, PullPolicy};
 use super::texts::OneOrMore;
@@ -38,6 +38,8 @@ pub(super) struct Input {
     pub chain: ChainKeys,
     /// `[webhook]`
     pub webhook: WebhookKeys,
+    /// `[feed]`
+    pub feed: FeedKeys,
     /// `[page]`
     pub page: PageKeys,
     /// `[lanes]`

@@ -356,6 +356,14 @@ table! {
 }
 
 table! {
+    /// Keys of `[feed]`.
+    FeedKeys {
+        listen: Text<Listen>,
+        token_file: Text<HostDirectory>,
+    }
+}
+
+table! {
     /// Keys of `[page]`.
     PageKeys {
         listen: Text<PageListen>,

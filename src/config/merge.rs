@@ -32,6 +32,7 @@ pub(super) fn merge(fragment: Fragment) -> Input {
         gitlab: fragment.gitlab,
         chain: fragment.chain,
         webhook: fragment.webhook,
+        feed: fragment.feed,
         page: fragment.page,
         lanes: fragment.lanes,
         purge: fragment.purge,

@@ -38,10 +38,10 @@ pub use errors::{ConfigErrors, Problem};
 pub use host::warnings;
 pub use settings::{
     AuditSettings, BuildDriver, BuildSettings, BuildStorage, ChainProject, ChainSettings, ConfiguredService, ExecMode,
-    GitlabSettings, HelperMode, HelperSettings, HistorySettings, ImageSettings, Isolation, JobSettings, Kickoff,
-    LaneScope, LaneSettings, MetricsSettings, Network, NetworkSettings, NotifySettings, PageListen, PageSettings,
-    PodmanSettings, PolicyRule, Profile, PullPolicy, PurgeSettings, QuietHours, Resources, ServiceSettings, Settings,
-    Share, SocketSettings, UserNamespace, WatchSettings, WebhookSettings,
+    FeedSettings, GitlabSettings, HelperMode, HelperSettings, HistorySettings, ImageSettings, Isolation, JobSettings,
+    Kickoff, LaneScope, LaneSettings, MetricsSettings, Network, NetworkSettings, NotifySettings, PageListen,
+    PageSettings, PodmanSettings, PolicyRule, Profile, PullPolicy, PurgeSettings, QuietHours, Resources,
+    ServiceSettings, Settings, Share, SocketSettings, UserNamespace, WatchSettings, WebhookSettings,
 };
 pub use sources::drop_ins;
 

@@ -5,7 +5,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use super::fragment::{Fragment, PodmanFragment, ProfileFragment, SocketFragment};
 use super::keys::{
-    AuditKeys, ChainKeys, ChainProjectKeys, GitlabKeys, HelperKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys,
+    AuditKeys, ChainKeys, ChainProjectKeys, FeedKeys, GitlabKeys, HelperKeys, HistoryKeys, HoldKeys, JobKeys, LaneKeys,
     LimitKeys, MaximumKeys, MetricsKeys, NotifyKeys, PageKeys, PolicyKeys, PurgeKeys, ServiceKeys, WatchKeys,
     WebhookKeys,
 };
@@ -66,6 +66,7 @@ pub(super) const FILE: Shape = Shape::Keys {
         ("gitlab", Shape::Keys { keys: keys_of::<GitlabKeys>, tables: &[] }),
         ("chain", CHAIN),
         ("webhook", Shape::Keys { keys: keys_of::<WebhookKeys>, tables: &[] }),
+        ("feed", Shape::Keys { keys: keys_of::<FeedKeys>, tables: &[] }),
         ("page", Shape::Keys { keys: keys_of::<PageKeys>, tables: &[] }),
         ("lanes", Shape::Keys { keys: keys_of::<LaneKeys>, tables: &[] }),
         ("purge", Shape::Keys { keys: keys_of::<PurgeKeys>, tables: &[] }),
@@ -153,6 +154,7 @@ mod tests {
             "chain.audit",
             "chain.project.0",
             "webhook",
+            "feed",
             "page",
             "lanes",
             "purge",

@@ -13,7 +13,8 @@ mod page;
 mod records;
 
 pub use chain::{
-    AuditSettings, ChainProject, ChainSettings, Kickoff, NotifySettings, QuietHours, WatchSettings, WebhookSettings,
+    AuditSettings, ChainProject, ChainSettings, FeedSettings, Kickoff, NotifySettings, QuietHours, WatchSettings,
+    WebhookSettings,
 };
 
 pub use job::{
@@ -43,6 +44,8 @@ pub struct Settings {
     pub chain: ChainSettings,
     /// Where GitLab reports pipelines.
     pub webhook: WebhookSettings,
+    /// What tells hosts of what was built.
+    pub feed: FeedSettings,
     /// The page to look at.
     pub page: PageSettings,
     /// What jobs keep for each other.

@@ -15,7 +15,7 @@ use super::schema::keys_of;
 use super::settings::QuietHours;
 use super::sources::Sources;
 use super::suggest::nearest;
-use super::texts::{Bounded, HostDirectory, Pattern, Text};
+use super::texts::{Bounded, HostDirectory, Pattern, Text, WebAddress};
 use super::values::TimeSpan;
 use super::{MAX_PROBLEMS, syntax};
 
@@ -56,6 +56,14 @@ pub struct UpdateSettings {
     pub textfile_directory: Option<PathBuf>,
     /// Logins for registries, beside podman's own.
     pub auth_file: Option<PathBuf>,
+    /// The feed of an image chain that is listened to.
+    pub feed: Option<String>,
+    /// The file with the token that it wants; none: the credential `feed-token`.
+    pub feed_token_file: Option<PathBuf>,
+    /// Certificates that the feed's is checked with, beside the host's.
+    pub feed_ca_file: Option<PathBuf>,
+    /// Up to this long a look waits that the feed is the reason of.
+    pub feed_delay: Duration,
 }
 
 impl Default for UpdateSettings {
@@ -75,6 +83,10 @@ impl Default for UpdateSettings {
             command: Vec::new(),
             textfile_directory: None,
             auth_file: None,
+            feed: None,
+            feed_token_file: None,
+            feed_ca_file: None,
+            feed_delay: Duration::ZERO,
         }
     }
 }
@@ -104,6 +116,10 @@ struct UpdateKeys {
     command: Field<Vec<String>>,
     textfile_directory: Option<Text<HostDirectory>>,
     auth_file: Option<Text<HostDirectory>>,
+    feed: Option<Text<WebAddress>>,
+    feed_token_file: Option<Text<HostDirectory>>,
+    feed_ca_file: Option<Text<HostDirectory>>,
+    feed_delay: Field<TimeSpan>,
 }
 
 /// Reads and checks the file at `path`; without one every key has its default.
@@ -198,6 +214,7 @@ fn settings(keys: UpdateKeys, problems: &mut Vec<Problem>) -> UpdateSettings {
     let pull_timeout = span("pull_timeout", keys.pull_timeout, second, DAY, defaults.pull_timeout);
     let timeout = span("timeout", keys.timeout, second, HOUR, defaults.timeout);
     let delay = span("delay", keys.delay, Duration::ZERO, DAY, defaults.delay);
+    let feed_delay = span("feed_delay", keys.feed_delay, Duration::ZERO, HOUR, defaults.feed_delay);
     let command = keys.command.map_or(Vec::new(), |given| {
         if given.get_ref().first().is_some_and(|program| !program.starts_with('/')) {
             let message = "begins with the program's absolute path, such as [\"/usr/local/bin/tell\"]".to_owned();
@@ -221,6 +238,10 @@ fn settings(keys: UpdateKeys, problems: &mut Vec<Problem>) -> UpdateSettings {
         command,
         textfile_directory: keys.textfile_directory.map(|path| path.0.into()),
         auth_file: keys.auth_file.map(|path| path.0.into()),
+        feed: keys.feed.map(|url| url.0),
+        feed_token_file: keys.feed_token_file.map(|path| path.0.into()),
+        feed_ca_file: keys.feed_ca_file.map(|path| path.0.into()),
+        feed_delay,
     }
 }
 
@@ -248,6 +269,10 @@ pub fn to_toml(settings: &UpdateSettings) -> Result<String, toml::ser::Error> {
             command: Some(toml::Spanned::new(0..0, settings.command.clone())),
             textfile_directory: path(&settings.textfile_directory),
             auth_file: path(&settings.auth_file),
+            feed: settings.feed.as_ref().map(Text::of),
+            feed_token_file: path(&settings.feed_token_file),
+            feed_ca_file: path(&settings.feed_ca_file),
+            feed_delay: span(settings.feed_delay),
         },
     })
 }
@@ -288,6 +313,9 @@ mod tests {
             command: shown.command.clone(),
             textfile_directory: shown.textfile_directory.clone(),
             auth_file: shown.auth_file.clone(),
+            feed: shown.feed.clone(),
+            feed_token_file: shown.feed_token_file.clone(),
+            feed_ca_file: shown.feed_ca_file.clone(),
             ..UpdateSettings::default()
         };
         assert_eq!(shown, free);

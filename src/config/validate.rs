@@ -48,13 +48,15 @@ pub(super) fn validate(input: &Input, problems: Vec<Problem>) -> Result<Settings
         }
     }
     let gitlab = chain::gitlab(check, &input.gitlab);
+    let chain = chain::chain(check, &input.chain, &gitlab);
     let settings = Settings {
         socket: socket(check, &input.socket, &run_dir),
         podman: podman::podman(check, &input.podman),
-        chain: chain::chain(check, &input.chain, &gitlab),
         webhook: chain::webhook(&input.webhook),
+        feed: chain::feed(check, &input.feed, &chain),
         page: page::page(check, &input.page, &run_dir),
         gitlab,
+        chain,
         lanes: lanes::lanes(check, &input.lanes, &profiles),
         purge: lanes::purge(check, &input.purge),
         hold: lanes::hold(check, &input.hold),

@@ -8,6 +8,7 @@ mod audit;
 mod bases;
 mod commands;
 mod counts;
+mod feed;
 mod hooks;
 mod look;
 mod notify;
@@ -37,6 +38,7 @@ use state::State;
 
 pub use commands::SYNC_MAX;
 pub use counts::ImageCounts;
+pub use feed::{Feed, News, Place, Unheard};
 pub use secrets::HookSecrets;
 
 /// How long until the next pass while something is due that only time brings on.
@@ -58,6 +60,7 @@ pub struct Controller {
     /// None: registries are asked nothing.
     registry: Option<Registry>,
     secrets: HookSecrets,
+    feed: Arc<Feed>,
     state: Mutex<State>,
     /// Held from taking what is to be saved until it is saved: what is newer is written later.
     saving: tokio::sync::Mutex<()>,
@@ -92,6 +95,7 @@ impl Controller {
         let mut state = State::load(&store).await?;
         state.looks = watch::load(&store, &settings.chain.watch.platform).await?;
         let registry = watch::registry(settings)?;
+        let feed = Arc::new(Feed::load(&store).await?);
         Ok(Some(Arc::new(Self {
             settings: settings.chain.clone(),
             webhook: settings.webhook.clone(),
@@ -99,6 +103,7 @@ impl Controller {
             store: Arc::new(store),
             registry,
             secrets,
+            feed,
             state: Mutex::new(state),
             saving: tokio::sync::Mutex::new(()),
             work: Notify::new(),
@@ -112,6 +117,12 @@ impl Controller {
     #[must_use]
     pub fn secrets(&self) -> &HookSecrets {
         &self.secrets
+    }
+
+    /// What tells of what was built.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

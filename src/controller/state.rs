@@ -139,7 +139,9 @@ impl Controller {
             ids.into_iter().filter_map(|id| Some((id, state.kept(id)?))).collect()
         };
         let rows: Vec<(ProjectId, &Kept)> = kept.iter().map(|(id, kept)| (*id, kept)).collect();
-        self.store.save(&rows).await
+        let news = self.store.save(&rows).await?;
+        self.feed.add(&news);
+        Ok(())
     }
 
     /// Writes, and says so where that fails: what is in memory goes on to count, and is written with the next change.

@@ -1,6 +1,7 @@
 //! What is served over HTTP. Slow clients are cut off, and the end waits for none of them.
 
 pub mod admin;
+pub mod feed;
 pub mod intake;
 mod signature;
 pub mod webhook;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::{Filter, Rejection, Reply};
 
-/// Clients at once; more wait in the socket's queue.
+/// Clients at once, where nothing else is said; more wait in the socket's queue.
 const CLIENTS: usize = 256;
 /// How long a client may take for the head of a request, and be silent between two.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -55,6 +56,21 @@ impl Accept for UnixListener {
     }
 }
 
+/// Bounds of a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Clients at once; more wait in the socket's queue.
+    pub clients: usize,
+    /// How long a connection may last.
+    pub all_within: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { clients: CLIENTS, all_within: ALL_WITHIN }
+    }
+}
+
 /// Serves a filter until the shutdown.
 pub async fn serve<A, F, R>(listener: A, filter: F, tasks: TaskTracker, shutdown: CancellationToken)
 where
@@ -62,14 +78,14 @@ where
     F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
     R: Reply + Send + 'static,
 {
-    serve_within(listener, filter, ALL_WITHIN, tasks, shutdown).await;
+    serve_within(listener, filter, Bounds::default(), tasks, shutdown).await;
 }
 
-/// The same where a connection may last longer, or not as long.
+/// The same with other bounds.
 pub async fn serve_within<A, F, R>(
     listener: A,
     filter: F,
-    all_within: Duration,
+    bounds: Bounds,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) where
@@ -77,7 +93,7 @@ pub async fn serve_within<A, F, R>(
     F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
     R: Reply + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    let places = Arc::new(Semaphore::new(bounds.clients));
     loop {
         let next = async {
             // The semaphore is never closed.
@@ -108,7 +124,7 @@ pub async fn serve_within<A, F, R>(
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
-                served = tokio::time::timeout(all_within, connection.as_mut()) => served,
+                served = tokio::time::timeout(bounds.all_within, connection.as_mut()) => served,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     tokio::time::timeout(END_WITHIN, connection).await

@@ -61,6 +61,8 @@ pub struct Metrics {
     gitlab_holds: Counter,
     gitlab_limit: Gauge,
     gitlab_remaining: Gauge,
+    /// Hosts that listen to the feed.
+    pub feed_listeners: Gauge,
     webhook_calls: Family<Word, Counter>,
     chain_events: Family<Word, Counter>,
     chain_starts: Family<Word, Counter>,
@@ -102,6 +104,7 @@ impl Default for Metrics {
             gitlab_holds: Counter::default(),
             gitlab_limit: Gauge::default(),
             gitlab_remaining: Gauge::default(),
+            feed_listeners: Gauge::default(),
             webhook_calls: Family::default(),
             chain_events: Family::default(),
             chain_starts: Family::default(),
@@ -153,6 +156,7 @@ impl Metrics {
             "What was left of GitLab's limit, as it said last",
             self.gitlab_remaining.clone(),
         );
+        registry.register("feed_listeners", "Hosts that listen to the feed", self.feed_listeners.clone());
         registry.register("webhook_calls", "Calls of the webhook, by status", self.webhook_calls.clone());
         registry.register("chain_events", "Events that were stored, by what came of them", self.chain_events.clone());
         registry.register("chain_starts", "Pipelines that the chain started, by outcome", self.chain_starts.clone());

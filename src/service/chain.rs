@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::feed::FeedListener;
 use super::notify::{StatusLine, announce_chain};
 use crate::config::Settings;
 use crate::controller::Controller;
@@ -22,6 +23,7 @@ pub struct Chain {
     /// Its controller.
     pub controller: Arc<Controller>,
     listener: Option<TcpListener>,
+    feed: Option<FeedListener>,
     metrics: Arc<Metrics>,
 }
 
@@ -39,16 +41,21 @@ impl Chain {
             Some(address) => Some(http::listen(address, "[webhook] listen").await?),
             None => None,
         };
-        Ok(Some(Self { controller, listener, metrics: Arc::clone(metrics) }))
+        let feed = FeedListener::bind(settings).await?;
+        Ok(Some(Self { controller, listener, feed, metrics: Arc::clone(metrics) }))
     }
 
     /// Starts its tasks.
     pub fn spawn(self, tasks: &TaskTracker, shutdown: &CancellationToken, line: Arc<StatusLine>) {
         if let Some(listener) = self.listener {
             let (intake, entries) = Intake::new();
-            let endpoint = http::webhook::endpoint(self.controller.secrets().clone(), intake, self.metrics);
+            let endpoint =
+                http::webhook::endpoint(self.controller.secrets().clone(), intake, Arc::clone(&self.metrics));
             tasks.spawn(intake::run(entries, Arc::clone(&self.controller), shutdown.clone()));
             tasks.spawn(http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
+        }
+        if let Some(feed) = self.feed {
+            feed.spawn(Arc::clone(self.controller.feed()), &self.metrics, tasks, shutdown);
         }
         tasks.spawn(announce_chain(Arc::clone(&self.controller), line, shutdown.clone()));
         tasks.spawn(Arc::clone(&self.controller).sync_forever(shutdown.clone()));

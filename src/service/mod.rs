@@ -7,6 +7,7 @@ mod chain;
 mod channel;
 mod checks;
 mod connection;
+mod feed;
 mod hands;
 mod health;
 pub mod journal;

@@ -13,7 +13,7 @@ use super::socket;
 use crate::config::{PageListen, PageSettings, Settings};
 use crate::controller::Controller;
 use crate::executor::Executor;
-use crate::http;
+use crate::http::{self, Bounds};
 use crate::page::{self, TOKEN_MIN};
 use crate::sys::secrets::{self, Secret};
 
@@ -70,12 +70,13 @@ impl PageServer {
         shutdown: &CancellationToken,
     ) {
         let site = page::site(self.settings, self.token, executor, controller, tasks.clone(), shutdown.clone());
+        let bounds = Bounds { all_within: LASTS, ..Bounds::default() };
         match self.listening {
             Listening::Port(port) => {
-                tasks.spawn(http::serve_within(port, site, LASTS, tasks.clone(), shutdown.clone()));
+                tasks.spawn(http::serve_within(port, site, bounds, tasks.clone(), shutdown.clone()));
             }
             Listening::Socket(socket, path) => {
-                let serving = http::serve_within(socket, site, LASTS, tasks.clone(), shutdown.clone());
+                let serving = http::serve_within(socket, site, bounds, tasks.clone(), shutdown.clone());
                 tasks.spawn(async move {
                     serving.await;
                     // The next daemon replaces what can't be removed.

@@ -5,6 +5,7 @@
 mod events;
 mod history;
 mod images;
+mod news;
 mod projects;
 mod rows;
 
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex, MutexGuard};
 pub use events::{EventRow, NewEvent};
 pub use history::StartRow;
 pub use images::{Built, ImageLook, ImageSeen, NewDigest};
+pub use news::{NEWS_MAX, NewsRow};
 pub use projects::{About, HookState, Kept};
 
 /// The file in the state directory.

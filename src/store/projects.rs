@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::Store;
 use super::rows::{
     baseline_of, baseline_to_columns, inputs_of, inputs_to_text, outcome_of, outcome_to_columns, status_to_text,
     success_of, upstream_of, upstream_to_text,
 };
+use super::{NewsRow, Store, news};
 use crate::chain::facts::{Attempt, Edge, Pipeline, Project, ProjectId, Success, Time};
 use crate::chain::words;
 
@@ -108,22 +108,30 @@ impl Store {
             .collect()
     }
 
-    /// Writes these projects, all or none.
+    /// Writes these projects, all or none, and with them the news of what was built. The news that are new.
     ///
     /// # Errors
     /// When they can't be written.
-    pub async fn save(&self, projects: &[(ProjectId, &Kept)]) -> Result<()> {
+    pub async fn save(&self, projects: &[(ProjectId, &Kept)]) -> Result<Vec<NewsRow>> {
+        let mut new = Vec::new();
         if projects.is_empty() {
-            return Ok(());
+            return Ok(new);
         }
         let mut connection = self.connection().await;
         let mut transaction = connection.begin().await.context("write to the chain's database")?;
         for (id, project) in projects {
-            write(&mut transaction, *id, project)
-                .await
-                .with_context(|| format!("write project {id} to the database"))?;
+            let written = async {
+                // Before the row that it is compared with is another.
+                new.extend(news::note(&mut transaction, *id, project).await?);
+                write(&mut transaction, *id, project).await
+            };
+            written.await.with_context(|| format!("write project {id} to the database"))?;
         }
-        transaction.commit().await.context("write to the chain's database")
+        if !new.is_empty() {
+            news::trim(&mut transaction).await?;
+        }
+        transaction.commit().await.context("write to the chain's database")?;
+        Ok(new)
     }
 
     /// Forgets projects.

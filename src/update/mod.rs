@@ -4,6 +4,7 @@
 //! good, remembers, and finishes or undoes what a crash has interrupted. Nothing of it is part of the CI daemon.
 
 pub mod act;
+pub mod after;
 pub mod call;
 pub mod clean;
 pub mod figures;
@@ -21,6 +22,7 @@ pub mod systemd;
 pub mod tell;
 pub mod travel;
 pub mod units;
+pub mod watch;
 pub mod window;
 
 use std::path::PathBuf;

@@ -23,6 +23,9 @@ pub enum Which {
     All,
     /// These.
     Only(Vec<UnitName>),
+    /// Those with an image from a registry below one of these places, such as `registry.example.com/images/app`, and those whose
+    /// update was interrupted.
+    Below(BTreeSet<String>),
 }
 
 /// The units of a pass: with the containers that they have now, or only with a record of an update that was interrupted.
@@ -46,6 +49,10 @@ pub async fn units(context: &Context, which: &Which) -> Result<Units> {
         if !found.contains_key(&unit) && context.state.record(&unit).is_ok_and(|record| record.journey.is_some()) {
             found.insert(unit, None);
         }
+    }
+    if let Which::Below(places) = which {
+        let is_interrupted = |unit: &UnitName| context.state.record(unit).is_ok_and(|record| record.journey.is_some());
+        found.retain(|name, unit| unit.as_ref().is_some_and(|unit| unit.is_below(places)) || is_interrupted(name));
     }
     if let Which::Only(names) = which {
         if let Some(unknown) = names.iter().find(|name| !found.contains_key(*name)) {

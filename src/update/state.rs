@@ -98,6 +98,11 @@ pub struct State {
     directory: PathBuf,
 }
 
+/// Another run is at work.
+#[derive(Debug, thiserror::Error)]
+#[error("another `windlass update` is at work (it has {}); try again when it is done", .0.display())]
+pub struct AtWork(PathBuf);
+
 /// Held while a run works.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code, reason = "closing it ends the lock")] File);
@@ -115,7 +120,7 @@ impl State {
         &self.directory
     }
 
-    fn make(&self) -> Result<()> {
+    pub(super) fn make(&self) -> Result<()> {
         for part in ["", "units", "held"] {
             make_directory(&self.directory.join(part), 0o700)?;
         }
@@ -133,9 +138,7 @@ impl State {
         let file = file.with_context(|| format!("open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
-            Err(TryLockError::WouldBlock) => {
-                bail!("another `windlass update` is at work (it has {}); try again when it is done", path.display())
-            }
+            Err(TryLockError::WouldBlock) => Err(AtWork(path).into()),
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! A pod is one unit of work: that of its infra container, whose restart makes all of its containers anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::GlobSet;
 use serde::{Deserialize, Serialize};
+
+use crate::job::ImageRef;
 
 /// podman's label for how a container is updated.
 pub const POLICY_LABEL: &str = "io.containers.autoupdate";
@@ -142,6 +144,19 @@ pub struct Managed {
     pub pod: Option<String>,
     /// Its containers, by name.
     pub members: Vec<Member>,
+}
+
+impl Managed {
+    /// Whether one of its images comes from a registry, from one of these places or below.
+    #[must_use]
+    pub fn is_below(&self, places: &BTreeSet<String>) -> bool {
+        let from_registry = self.members.iter().filter(|member| member.policy == Some(Policy::Registry));
+        let mut images = from_registry.filter_map(|member| ImageRef::try_from(member.image.clone()).ok());
+        images.any(|image| {
+            let ends = image.name().match_indices('/').map(|(end, _)| end).chain([image.name().len()]);
+            ends.into_iter().any(|end| places.contains(&image.name()[..end]))
+        })
+    }
 }
 
 /// A container that should be updated and can't be.

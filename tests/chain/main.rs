@@ -11,6 +11,7 @@ mod commands;
 mod discovery;
 mod endpoint;
 mod faults;
+mod feed;
 mod hooks;
 mod order;
 mod watch;

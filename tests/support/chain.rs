@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -83,7 +83,8 @@ impl Chain {
         }
         let secrets = tempfile::tempdir().unwrap();
         let port = free_port();
-        let chain = Self { host: Host::configured(&settings(&gitlab, &secrets, port, toml)), gitlab, port, secrets };
+        let chain =
+            Self { host: Host::configured(&settings(&gitlab, secrets.path(), port, toml)), gitlab, port, secrets };
         chain.until_looked();
         chain
     }
@@ -97,7 +98,7 @@ impl Chain {
 
     /// Writes other settings.
     pub fn configure(&self, toml: &str) {
-        self.host.configure(&settings(&self.gitlab, &self.secrets, self.port, toml));
+        self.host.configure(&settings(&self.gitlab, self.secrets.path(), self.port, toml));
     }
 
     /// Another token for the API.
@@ -195,22 +196,24 @@ impl Chain {
     }
 }
 
-fn settings(gitlab: &FakeGitlab, secrets: &TempDir, port: u16, toml: &str) -> String {
-    write_secret(secrets.path().join("token"), TOKEN);
-    write_secret(secrets.path().join("hook"), SECRET);
+/// The settings of a daemon for the group `images`, whose secrets are in this directory, with others over them.
+pub fn settings(gitlab: &FakeGitlab, secrets: &Path, port: u16, toml: &str) -> String {
+    write_secret(secrets.join("token"), TOKEN);
+    write_secret(secrets.join("hook"), SECRET);
     let mut settings: toml::Table = toml::from_str(&format!(
         "[gitlab]\nurl = '{}'\ntoken_file = '{}'\n[chain]\ngroups = ['images']\ninterval = '1h'\nsettle = '0s'\n[chain.watch]\nenabled = false\n\
          [webhook]\nlisten = '127.0.0.1:{port}'\nurl = 'http://127.0.0.1:{port}/hooks/gitlab'\nverify_tls = false\nsecret_file = '{}'\n",
         gitlab.url(),
-        secrets.path().join("token").display(),
-        secrets.path().join("hook").display(),
+        secrets.join("token").display(),
+        secrets.join("hook").display(),
     ))
     .unwrap();
     super::host::merge(&mut settings, toml::from_str(toml).expect("the test's settings are TOML"));
     toml::to_string(&settings).unwrap()
 }
 
-fn write_secret(path: PathBuf, text: &str) {
+/// Writes a file that only its owner may read.
+pub fn write_secret(path: PathBuf, text: &str) {
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -10,6 +10,7 @@ use nix::unistd::User;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::chain::write_secret;
 use super::installed::{PATIENCE, run, source, text};
 use super::programs::Programs;
 use super::registry::Registry;
@@ -104,6 +105,21 @@ impl Updater {
         self.own();
     }
 
+    /// Writes a secret beside the configuration; returns where it is.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.config().with_file_name(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_secret(path.clone(), text);
+        self.own();
+        path
+    }
+
+    /// A property of a unit.
+    pub fn property(&self, unit: &str, name: &str) -> String {
+        let output = self.systemctl(&["show", "--property", name, "--value", unit]);
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     /// Gives the user what was written for them.
     fn own(&self) {
         if let Some(user) = &self.user {
@@ -171,8 +187,9 @@ impl Updater {
 
     /// Writes a unit.
     pub fn write_unit(&self, name: &str, content: &str) {
-        fs::create_dir_all(self.units()).unwrap();
-        fs::write(self.units().join(name), content).unwrap();
+        let path = self.units().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
         self.own();
     }
 
@@ -275,7 +292,8 @@ impl Updater {
         self.try_container(name).unwrap_or_else(|| panic!("container {name} does not run"))
     }
 
-    fn try_container(&self, name: &str) -> Option<(String, String)> {
+    /// The same where it may not run.
+    pub fn try_container(&self, name: &str) -> Option<(String, String)> {
         let format = "{{.State.Running}} {{.Id}} {{.Image}}";
         let output = self.command("podman").args(["inspect", "--type", "container", "--format", format, name]).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();

@@ -49,7 +49,12 @@ fn settings_in_the_box() {
     fs::set_permissions("/usr/local/bin/tell", fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir_all("/run/figures").unwrap();
     host.configure(&format!("{include}textfile_directory = \"/run/figures\"\ncommand = [\"/usr/local/bin/tell\"]\n"));
-    let said = run(Command::new("systemd-analyze").args(["verify", "--man=no", "windlass-update.timer"]));
+    let said = run(Command::new("systemd-analyze").args([
+        "verify",
+        "--man=no",
+        "windlass-update.timer",
+        "windlass-update-watch.service",
+    ]));
     assert!(!said.contains("windlass"), "{said}");
     host.start("windlass-update.service");
     assert_eq!(host.container("web").1, new);

@@ -18,7 +18,7 @@ use crate::update::pass::{Which, plan, run as pass};
 use crate::update::report::{Outcome, Report};
 use crate::update::travel::Restarts;
 use crate::update::units::UnitName;
-use crate::update::{Context, default_file, figures, tell};
+use crate::update::{Context, after, default_file, watch};
 
 /// Keeps containers of units of systemd up to date, and undoes what goes wrong
 ///
@@ -78,6 +78,15 @@ enum UpdateCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Listens to the feed of an image chain, and looks at once at the units whose image was built
+    ///
+    /// [update] feed and feed_token_file say which feed. It does what a run of the timer would do, for those units; what the feed says is never
+    /// pulled or run. The timer stays on: without a feed it does the work.
+    #[command(after_help = "Example:\n  systemctl enable --now windlass-update-watch.service")]
+    Watch {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Every unit: what came of it, what is held, what is in quarantine, which images are kept
     Status {
         #[command(flatten)]
@@ -134,6 +143,7 @@ pub fn run(arguments: &UpdateArgs) -> Result<u8> {
         UpdateCommand::Check { file } => return check(file.as_deref()),
         UpdateCommand::Plan { common, .. }
         | UpdateCommand::Run { common, .. }
+        | UpdateCommand::Watch { common }
         | UpdateCommand::Status { common }
         | UpdateCommand::History { common, .. }
         | UpdateCommand::Hold { common, .. }
@@ -146,6 +156,10 @@ pub fn run(arguments: &UpdateArgs) -> Result<u8> {
             return Ok(EXIT_CODE);
         }
     };
+    if let UpdateCommand::Watch { .. } = arguments.command {
+        journal::start(EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| EnvFilter::new("info")));
+        return listen(&settings);
+    }
     let context = Context::new(settings)?;
     let json = common.json;
     match &arguments.command {
@@ -184,7 +198,7 @@ pub fn run(arguments: &UpdateArgs) -> Result<u8> {
                 ended => format!("{}: ended {}\n", done.unit, ended.join(", ")),
             })
         }
-        UpdateCommand::Check { .. } => bail!("handled above"),
+        UpdateCommand::Watch { .. } | UpdateCommand::Check { .. } => bail!("handled above"),
     }
 }
 
@@ -215,6 +229,19 @@ fn release(context: &Context, unit: &UnitName) -> Result<Done> {
     Ok(Done { unit: unit.clone(), held: false, released })
 }
 
+/// Listens to the feed. A configuration without one is a configuration to be mended: systemd need not try again.
+fn listen(settings: &config::UpdateSettings) -> Result<u8> {
+    if settings.feed.is_none() {
+        eprintln!(
+            "windlass: there is nothing to listen to: name the image chain's feed as feed in [update], such as \
+             \"https://chain.example.com/feed\", and the file with its token as feed_token_file"
+        );
+        return Ok(EXIT_CODE);
+    }
+    runtime()?.block_on(watch::watch(settings))?;
+    Ok(0)
+}
+
 async fn run_once(context: &Context, which: &Which, restarts: Restarts, delayed: bool) -> Result<Report> {
     if delayed {
         let most = u64::try_from(context.settings.delay.as_millis()).unwrap_or(u64::MAX);
@@ -223,18 +250,7 @@ async fn run_once(context: &Context, which: &Which, restarts: Restarts, delayed:
         tokio::time::sleep(delay).await;
     }
     let report = pass(context, which, restarts).await?;
-    for unfit in &report.unfit {
-        tracing::warn!("container {}: {}", unfit.container, unfit.reason);
-    }
-    // Neither is a reason to call the run a failure.
-    if let Some(directory) = &context.settings.textfile_directory
-        && let Err(error) = figures::write(directory, &context.state, &report)
-    {
-        tracing::error!("{error:#}");
-    }
-    if let Err(error) = tell::tell(&context.settings.command, &report).await {
-        tracing::error!("{error:#}");
-    }
+    after::run_is_over(context, &report).await;
     Ok(report)
 }
 

@@ -1,8 +1,10 @@
-//! `[gitlab]`, `[chain]` and `[webhook]` as keys.
+//! `[gitlab]`, `[chain]`, `[webhook]` and `[feed]` as keys.
 
 use crate::config::hours::{Hours, Moment};
-use crate::config::keys::{AuditKeys, ChainKeys, ChainProjectKeys, GitlabKeys, NotifyKeys, WatchKeys, WebhookKeys};
-use crate::config::settings::{ChainSettings, GitlabSettings, WebhookSettings};
+use crate::config::keys::{
+    AuditKeys, ChainKeys, ChainProjectKeys, FeedKeys, GitlabKeys, NotifyKeys, WatchKeys, WebhookKeys,
+};
+use crate::config::settings::{ChainSettings, FeedSettings, GitlabSettings, WebhookSettings};
 use crate::config::texts::{Bounded, Text};
 use crate::config::values::TimeSpan;
 
@@ -64,6 +66,13 @@ pub(super) fn webhook(settings: &WebhookSettings) -> WebhookKeys {
         verify_tls: Some(settings.verify_tls),
         secret_file: settings.secret_file.as_ref().map(path),
         signing_secret_file: settings.signing_secret_file.as_ref().map(path),
+    }
+}
+
+pub(super) fn feed(settings: &FeedSettings) -> FeedKeys {
+    FeedKeys {
+        listen: Some(Text::of(settings.listen.map_or("off".to_owned(), |address| address.to_string()))),
+        token_file: settings.token_file.as_ref().map(|path| Text::of(path.display().to_string())),
     }
 }
 

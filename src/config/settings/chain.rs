@@ -151,6 +151,15 @@ pub struct WebhookSettings {
     pub signing_secret_file: Option<PathBuf>,
 }
 
+/// What tells the hosts that run the chain's images of what was built.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FeedSettings {
+    /// Where the daemon listens; none: nobody is told.
+    pub listen: Option<SocketAddr>,
+    /// The file with the token that hosts show; none: the credential `feed-token`.
+    pub token_file: Option<PathBuf>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

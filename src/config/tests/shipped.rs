@@ -80,6 +80,8 @@ fn the_values_that_the_shipped_file_calls_defaults_are_the_defaults() {
     assert_eq!(found.chain.watch.platform.to_string(), "linux/amd64");
     found.chain.watch.platform = crate::registry::Platform::of_host();
     (found.webhook.url, found.webhook.secret_file, found.webhook.signing_secret_file) = Default::default();
+    assert_eq!(found.feed.listen.map(|address| address.port()), Some(9254));
+    found.feed = crate::config::FeedSettings::default();
     assert_eq!(found.page.base_path, "/windlass");
     (found.page.token_file, found.page.base_path, found.page.hosts) = Default::default();
     (found.purge.max_size, found.purge.project_max_size) = Default::default();
@@ -161,6 +163,7 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[[chain.project]]\npath = 'a'\n[[chain.project]]\npath = 'A'", "chain.project[1].path", "more than one"),
         ("[webhook]\nlisten = '9252'", "webhook.listen", "127.0.0.1:9252"),
         ("[webhook]\nurl = 'chain.example.com'", "webhook.url", "https://"),
+        ("[feed]\nlisten = '127.0.0.1:9254'", "feed.listen", "there is no chain"),
         ("[page]\nlisten = '9253'", "page.listen", "unix:/run/windlass/page.sock"),
         ("[page]\nlisten = '0.0.0.0:9253'", "page.listen", "token_file"),
         ("[page]\nlisten = '192.0.2.1:9253'", "page.listen", "token_file"),

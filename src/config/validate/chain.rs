@@ -1,4 +1,4 @@
-//! `[gitlab]`, `[chain]` and `[webhook]`.
+//! `[gitlab]`, `[chain]`, `[webhook]` and `[feed]`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::{DAY, HOUR};
 use crate::config::checks::Checker;
 use crate::config::input::Origin;
-use crate::config::keys::{ChainKeys, GitlabKeys, WebhookKeys};
+use crate::config::keys::{ChainKeys, FeedKeys, GitlabKeys, WebhookKeys};
 use crate::config::settings::{
-    AuditSettings, ChainProject, ChainSettings, GitlabSettings, NotifySettings, WatchSettings, WebhookSettings,
+    AuditSettings, ChainProject, ChainSettings, FeedSettings, GitlabSettings, NotifySettings, WatchSettings,
+    WebhookSettings,
 };
 use crate::config::values::TimeSpan;
 use crate::registry::Platform;
@@ -111,6 +112,21 @@ pub(super) fn webhook(given: &WebhookKeys) -> WebhookSettings {
         secret_file: given.secret_file.as_ref().map(|path| path.0.clone().into()),
         signing_secret_file: given.signing_secret_file.as_ref().map(|path| path.0.clone().into()),
     }
+}
+
+/// `[feed]`: nobody is told of a chain that there is none of.
+pub(super) fn feed(check: &mut Checker, given: &FeedKeys, chain: &ChainSettings) -> FeedSettings {
+    let settings = FeedSettings {
+        // "off" is no address.
+        listen: given.listen.as_ref().and_then(|address| address.0.parse().ok()),
+        token_file: given.token_file.as_ref().map(|path| path.0.clone().into()),
+    };
+    if settings.listen.is_some() && !chain.is_on() {
+        let message = "tells of what the image chain has built, and there is no chain: name groups or projects in [chain], \
+                       or take this out";
+        check.wrong(&origin("feed.listen"), message);
+    }
+    settings
 }
 
 fn span(

@@ -123,3 +123,20 @@ fn a_pod_without_a_unit_of_its_own_is_updated_by_its_containers() {
         managed(&[infra, Container { pod: Some("p".to_owned()), ..container("a", WEB, &labels) }], &none());
     assert_eq!((units[0].unit.as_str(), units[0].pod.as_deref()), ("a.service", None));
 }
+
+#[test]
+fn images_below_a_place_are_those_of_whole_parts_of_its_name() {
+    let unit = |image: &str, policy: &str| {
+        let labels = [(POLICY_LABEL, policy), (UNIT_LABEL, "a.service")];
+        managed(&[container("a", image, &labels)], &none()).0.remove(0)
+    };
+    let below = |image: &str, place: &str| unit(image, "registry").is_below(&BTreeSet::from([place.to_owned()]));
+    for place in ["r.example.com:5050/images/app", "r.example.com:5050/images/app/web", "r.example.com:5050/images"] {
+        assert!(below("r.example.com:5050/images/app/web:1", place), "{place}");
+    }
+    for place in ["r.example.com:5050/images/ap", "r.example.com/images/app", "r.example.com:5050/images/app/web/1", ""]
+    {
+        assert!(!below("r.example.com:5050/images/app/web:1", place), "{place}");
+    }
+    assert!(!unit("localhost/app:1", "local").is_below(&BTreeSet::from(["localhost/app".to_owned()])), "built here");
+}

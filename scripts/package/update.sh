@@ -1,0 +1,16 @@
+# shellcheck shell=sh
+# What the package of `windlass update` does beside placing files; WHEN is one of the words below. The packages' own scripts call it.
+
+windlass_update() { # WHEN
+  [ -d /run/systemd/system ] || return 0
+  case $1 in
+    installed) systemctl daemon-reload ;;
+    upgraded)
+      systemctl daemon-reload
+      # An update that is under way is taken up again. What does not run stays as it is.
+      systemctl try-restart windlass-update-watch.service || true
+      ;;
+    removing) systemctl disable --now --quiet windlass-update.timer windlass-update-watch.service || true ;;
+    removed) systemctl daemon-reload ;;
+  esac
+}
