@@ -20,8 +20,10 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
            a job's start and end where a daemon keeps 100 or 10,000 lanes of other projects | where it keeps none of them
   reconcile
            a pass over a chain of 10,000 projects and 30,000 edges; without a peer
-  chain    a table of its own: a look at 1,000 projects | three REST calls for each; events stored in a second; the daemon's memory
-
+  chain    a table of its own: a look at 1,000 projects | three REST calls for each; events stored in a second; the daemon's memory;
+           1,000 hosts that listen to the feed; requests a day for 200 images from elsewhere
+  update   a base image moves, three jobs build and push what is on it, a service is restarted: how long each part took (root alone, and a
+           development build, since it is a test in a box)
   page     a table of its own: time and bytes of pages for 20, 200 and 1,000 projects, the daemon's CPU with 50 pages open,
            and the row `stage` with 50 pages open | without
 
@@ -36,7 +38,7 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,page json=()
+rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,update,page json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
@@ -47,8 +49,8 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
-row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain|page)'
-[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile, chain and page, separated by commas"
+row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain|update|page)'
+[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile, chain, update and page, separated by commas"
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
@@ -60,7 +62,9 @@ chain=
 page=
 [[ ,$rows, != *,page,* ]] || page=yes
 [[ -z $page ]] || cargo build --quiet --release --example bench-page --example fake-gitlab >&2
-rows=,$rows, rows=${rows//,chain,/,} rows=${rows//,page,/,} rows=${rows#,} rows=${rows%,}
+update=
+[[ ,$rows, != *,update,* ]] || update=yes
+rows=,$rows, rows=${rows//,chain,/,} rows=${rows//,update,/,} rows=${rows//,page,/,} rows=${rows#,} rows=${rows%,}
 programs=$(realpath "${CARGO_TARGET_DIR:-target}")/release
 . scripts/lib/throwaway.sh
 
@@ -131,4 +135,11 @@ if [[ -n $page ]]; then
   done
   stage "50 pages open"
   kill "${readers[@]}" 2>/dev/null || true
+fi
+if [[ -n $update ]]; then
+  scripts/prepare.sh --for test >&2
+  scripts/build.sh >&2
+  cargo build --quiet --example fake-gitlab >&2
+  cargo test --quiet --test story -- --nocapture 2>"$work/story" >&2 || { tail -n 40 "$work/story" >&2; die "the story has another end"; }
+  grep --only-matching 'from the move.*' "$work/story" || die "the story did not take place here: it takes root and systemd-nspawn"
 fi

@@ -38,4 +38,6 @@ pub fn in_a_box_with(test: &str, directories: &[(&str, &Path)]) {
     drop(turn);
     let shown = text(&output);
     assert!(output.status.success() && shown.contains("test result: ok. 1 passed"), "in the box:\n{shown}");
+    // What was measured in it, for who asks for it (--nocapture).
+    eprintln!("{shown}");
 }

@@ -208,7 +208,7 @@ pub fn settings(gitlab: &FakeGitlab, secrets: &Path, port: u16, toml: &str) -> S
         secrets.join("hook").display(),
     ))
     .unwrap();
-    super::host::merge(&mut settings, toml::from_str(toml).expect("the test's settings are TOML"));
+    super::tables::merge(&mut settings, toml::from_str(toml).expect("the test's settings are TOML"));
     toml::to_string(&settings).unwrap()
 }
 

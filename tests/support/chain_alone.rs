@@ -38,7 +38,7 @@ impl ChainAlone {
              [feed]\nlisten = '127.0.0.1:{feed}'\ntoken_file = '{at}/feed-token'\n"
         );
         let mut table: toml::Table = toml::from_str(&own).unwrap();
-        super::host::merge(&mut table, toml::from_str(toml).expect("the test's settings are TOML"));
+        super::tables::merge(&mut table, toml::from_str(toml).expect("the test's settings are TOML"));
         let own = toml::to_string(&table).unwrap();
         fs::write(dir.path().join("windlass.toml"), settings(&gitlab, dir.path(), hooks, &own)).unwrap();
         let mut chain = Self { gitlab, feed, dir, child: None };

@@ -20,6 +20,7 @@ use super::leftovers;
 use super::processes::{self, Process};
 use super::programs::Programs;
 use super::storage::Storage;
+use super::tables::merge;
 use super::wait::{seconds, until, value};
 
 /// `<run_dir>/leases/<32 hex>/init.sock` has 107 bytes.
@@ -357,17 +358,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if std::thread::panicking() && Arc::strong_count(&self.0) > 1 {
             eprintln!("---- log of the daemon, which other tests still use\n{}----", self.log());
-        }
-    }
-}
-
-pub fn merge(into: &mut toml::Table, from: toml::Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(toml::Value::Table(there)), toml::Value::Table(more)) => merge(there, more),
-            (_, value) => {
-                into.insert(key, value);
-            }
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod scenarios;
 pub mod scripts;
 pub mod site;
 pub mod storage;
+pub mod tables;
 pub mod updater;
 pub mod wait;
 

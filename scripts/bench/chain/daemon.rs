@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::support::gitlab::FakeGitlab;
+use super::support::tables::merge;
 use super::{Arguments, Result};
 
 /// What webhooks carry.
@@ -21,31 +22,39 @@ pub struct Daemon {
     socket: PathBuf,
     /// Where webhooks come in.
     pub port: u16,
+    /// Where its feed is.
+    #[allow(dead_code, reason = "only the chain's bench listens to it")]
+    pub feed: u16,
 }
 
 impl Daemon {
-    /// Starts one that looks after the group `images` of this GitLab.
+    /// Starts one that looks after the group `images` of this GitLab, and asks no registry.
     pub fn start(arguments: &Arguments, gitlab: &FakeGitlab) -> Result<Self> {
-        let directory = arguments.work.join("chain");
+        Self::start_with(arguments, gitlab, "chain", "enabled = false")
+    }
+
+    /// The same with a name, and with these keys in `[chain.watch]`.
+    pub fn start_with(arguments: &Arguments, gitlab: &FakeGitlab, name: &str, watch: &str) -> Result<Self> {
+        let directory = arguments.work.join(name);
         fs::create_dir_all(&directory).map_err(say("make the daemon's directory"))?;
         let text = fs::read_to_string(&arguments.config).map_err(say("read the configuration"))?;
         let mut settings: toml::Table = text.parse().map_err(|error| format!("the configuration: {error}"))?;
-        for (name, secret) in [("token", FakeGitlab::TOKEN), ("hook", SECRET)] {
+        for (name, secret) in [("token", FakeGitlab::TOKEN), ("hook", SECRET), ("feed", SECRET)] {
             let path = directory.join(name);
             fs::write(&path, secret).map_err(say("write a secret"))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(say("write a secret"))?;
         }
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let (at, port) = (directory.display(), taken.map_err(say("find a free port"))?.port());
+        let (at, port, feed) = (directory.display(), free_port()?, free_port()?);
         let own: toml::Table = format!(
             "run_dir = '{at}/run'\nstate_dir = '{at}/state'\n[gitlab]\nurl = '{}'\ntoken_file = '{at}/token'\n\
-             [chain]\ngroups = ['images']\ninterval = '1day'\n[chain.watch]\nenabled = false\n\
-             [webhook]\nlisten = '127.0.0.1:{port}'\nurl = 'http://127.0.0.1:{port}/hooks/gitlab'\nsecret_file = '{at}/hook'\nverify_tls = false\n",
+             [chain]\ngroups = ['images']\ninterval = '1day'\nsettle = '0s'\n[chain.watch]\n{watch}\n\
+             [webhook]\nlisten = '127.0.0.1:{port}'\nurl = 'http://127.0.0.1:{port}/hooks/gitlab'\nsecret_file = '{at}/hook'\nverify_tls = false\n\
+             [feed]\nlisten = '127.0.0.1:{feed}'\ntoken_file = '{at}/feed'\n",
             gitlab.url()
         )
         .parse()
         .map_err(|error| format!("the chain's configuration: {error}"))?;
-        settings.extend(own);
+        merge(&mut settings, own);
         let config = directory.join("windlass.toml");
         fs::write(&config, settings.to_string()).map_err(say("write the configuration"))?;
         let log = fs::File::create(directory.join("log")).map_err(say("make a log"))?;
@@ -57,7 +66,7 @@ impl Daemon {
             .spawn()
             .map_err(say("start windlassd"))?;
         let socket = directory.join("run/windlass.sock");
-        let daemon = Self { child, windlass: arguments.programs.join("windlass"), socket, port };
+        let daemon = Self { child, windlass: arguments.programs.join("windlass"), socket, port, feed };
         let began = Instant::now();
         while daemon.chain(&["status"]).is_err() {
             if began.elapsed() > Duration::from_secs(60) {
@@ -101,6 +110,11 @@ impl Daemon {
         }
         let _ = self.child.wait();
     }
+}
+
+fn free_port() -> Result<u16> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    Ok(taken.map_err(say("find a free port"))?.port())
 }
 
 /// What could not be done, and why.

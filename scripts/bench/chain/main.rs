@@ -1,12 +1,14 @@
 //! Measures the image chain for `scripts/bench.sh`: a look at a thousand projects beside the same by REST, events that are stored, and
-//! the daemon's memory. GitLab is the tests' fake one; it answers on the same machine.
+//! the daemon's memory, hosts that listen to the feed, and how often registries are asked. GitLab is the tests' fake one; it answers on the same machine.
 
 mod daemon;
 mod events;
+mod feed;
 #[allow(dead_code, reason = "a part of it is used")]
 #[allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 mod support;
 mod sync;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,7 +89,9 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
         met: memory < 30.0 * 1_048_576.0,
         json: json!({"row": "memory", "ours": memory, "unit": "B"}),
     });
+    figures.extend(feed::measure(&gitlab, &daemon, &ids).await?);
     daemon.end();
+    figures.push(watch::measure(arguments).await?);
     Ok(figures)
 }
 

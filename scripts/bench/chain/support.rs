@@ -4,6 +4,10 @@
 pub mod client;
 #[path = "../../../tests/support/gitlab.rs"]
 pub mod gitlab;
+#[path = "../../../tests/support/http.rs"]
+pub mod http;
+#[path = "../../../tests/support/tables.rs"]
+pub mod tables;
 #[path = "../../../tests/support/wait.rs"]
 pub mod wait;
 

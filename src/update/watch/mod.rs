@@ -36,6 +36,7 @@ const WAITING: usize = 16;
 /// A look, and what it is at.
 struct Look {
     which: Which,
+    began: Instant,
     up_to: Option<String>,
     work: BoxFuture<'static, Result<Report>>,
 }
@@ -92,13 +93,17 @@ pub async fn watch(settings: &UpdateSettings) -> Result<()> {
                 words.tell();
             }
             () = until(due) => {
-                let (which, up_to) = pending.begin(Instant::now());
+                let began = Instant::now();
+                let (which, up_to) = pending.begin(began);
                 "looking".clone_into(&mut words.look);
                 words.tell();
-                look = Some(Look { work: begin(settings.clone(), which.clone()), which, up_to });
+                look = Some(Look { work: begin(settings.clone(), which.clone()), which, began, up_to });
             }
             result = result(&mut look) => {
-                if let Some(Look { which, up_to, .. }) = look.take() {
+                if let Some(Look { which, began, up_to, .. }) = look.take() {
+                    if result.as_ref().is_ok_and(|report| report.units.is_empty()) {
+                        pending.found_nothing(began);
+                    }
                     words.look = over(&state, &url, result, which, up_to, &mut pending);
                     words.tell();
                 }

@@ -12,6 +12,9 @@ use crate::update::pass::Which;
 
 /// From the begin of one look to that of the next, at least.
 pub const GAP: Duration = Duration::from_secs(10);
+/// The same after a look at no unit: registries were asked nothing. What is built on one another is built within seconds, and the host
+/// that runs the last of it does not wait because it has heard of the first.
+const SHORT_GAP: Duration = Duration::from_secs(1);
 /// Places of images that are remembered until they are looked at; with more, everything is.
 const PLACES_MAX: usize = 1000;
 /// The longest name of an image, in bytes.
@@ -71,7 +74,8 @@ pub struct Pending {
     due: Option<Instant>,
     /// From where the feed goes on once it was looked at.
     up_to: Option<String>,
-    last: Option<Instant>,
+    /// When the next look may begin.
+    not_before: Option<Instant>,
 }
 
 impl Pending {
@@ -107,16 +111,21 @@ impl Pending {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let due = self.due?;
-        Some(self.last.map_or(due, |last| due.max(last + GAP)))
+        Some(self.not_before.map_or(due, |earliest| due.max(earliest)))
     }
 
     /// Begins a look: at which units, and from where the feed goes on after it.
     pub fn begin(&mut self, now: Instant) -> (Which, Option<String>) {
-        self.last = Some(now);
+        self.not_before = Some(now + GAP);
         self.due = None;
         let places = std::mem::take(&mut self.places);
         let which = if std::mem::take(&mut self.everything) { Which::All } else { Which::Below(places) };
         (which, self.up_to.take())
+    }
+
+    /// The look that began at `began` found no unit to look at.
+    pub fn found_nothing(&mut self, began: Instant) {
+        self.not_before = Some(began + SHORT_GAP);
     }
 
     /// A look came to nothing, and is due again at `at`.
@@ -185,6 +194,8 @@ mod tests {
         let _ = pending.begin(now);
         pending.add(built("r/a"), None, now + SECOND, Duration::ZERO, SECOND);
         assert_eq!(pending.due(), Some(now + GAP));
+        pending.found_nothing(now);
+        assert_eq!(pending.due(), Some(now + SECOND), "it was at no unit");
         for number in 0..=PLACES_MAX {
             pending.add(built(&format!("r/{number}")), None, now, Duration::ZERO, SECOND);
         }
