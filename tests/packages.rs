@@ -57,7 +57,7 @@ fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
 }
 
 fn nothing_has_started() {
-    for unit in ["windlass.socket", "windlass.service", "windlass-update.timer"] {
+    for unit in ["windlass.socket", "windlass.service", "windlass-update.timer", "windlass-update-watch.service"] {
         let state =
             |what: &str| text(&Command::new("systemctl").args([what, unit]).output().unwrap()).trim().to_owned();
         assert_eq!((state("is-enabled"), state("is-active")), ("disabled".into(), "inactive".into()), "{unit}");

@@ -98,10 +98,12 @@ impl Updater {
 
     /// Writes the configuration: these keys, beside those that make tests quick.
     pub fn configure(&self, keys: &str) {
-        let settle = if keys.contains("settle") { "" } else { "settle = \"1s\"\n" };
+        let is_given = |key: &str| keys.lines().any(|line| line.starts_with(&format!("{key} =")));
+        let quick = [("delay", "0s"), ("settle", "1s")]
+            .map(|(key, value)| if is_given(key) { String::new() } else { format!("{key} = \"{value}\"\n") });
         let path = self.config();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("[update]\ndelay = \"0s\"\n{settle}{keys}\n")).unwrap();
+        fs::write(&path, format!("[update]\n{}{keys}\n", quick.concat())).unwrap();
         self.own();
     }
 
@@ -203,12 +205,17 @@ impl Updater {
     /// Makes and starts a service with a container, with these further options: for root as `podman generate systemd --new` writes it, for a
     /// user with podman in the foreground, since a box lets no user's podman stay in its unit's cgroup.
     pub fn service(&self, name: &str, image: &str, options: &str) {
+        self.service_with(name, image, options, "");
+    }
+
+    /// The same with further lines in its unit.
+    pub fn service_with(&self, name: &str, image: &str, options: &str, lines: &str) {
         let (kind, detached) = match self.user {
             None => ("Type=notify\nNotifyAccess=all", "--cgroups=no-conmon --sdnotify=conmon -d"),
             Some(_) => ("Type=exec", "--sdnotify=ignore"),
         };
         let unit = format!(
-            "[Unit]\nDescription={name}\n[Service]\nEnvironment=PODMAN_SYSTEMD_UNIT=%n\nRestart=on-failure\nTimeoutStopSec=70\n\
+            "{lines}\n[Unit]\nDescription={name}\n[Service]\nEnvironment=PODMAN_SYSTEMD_UNIT=%n\nRestart=on-failure\nTimeoutStopSec=70\n\
              ExecStartPre=/bin/rm -f %t/%n.ctr-id\n\
              ExecStart=/usr/bin/podman run --cidfile=%t/%n.ctr-id --rm --replace {detached} --network none --name {name} {options} {image}\n\
              ExecStop=/usr/bin/podman stop --ignore -t 5 --cidfile=%t/%n.ctr-id\n\
@@ -241,6 +248,11 @@ impl Updater {
 
     /// Pushes a new image, which does this, to a tag of the registry; returns its id. `weight`: bytes of a layer that nobody has.
     pub fn push(&self, image: &str, does: Does, weight: usize) -> String {
+        self.push_with(image, does, weight, &[])
+    }
+
+    /// The same with further options of `podman push`.
+    pub fn push_with(&self, image: &str, does: Does, weight: usize, options: &[&str]) -> String {
         let number = self.made.get();
         self.made.set(number + 1);
         let name = format!("localhost/made:{number}");
@@ -264,7 +276,7 @@ impl Updater {
         };
         root(&["import", "--quiet", "--change", &format!("CMD {cmd}"), tar.to_str().unwrap(), &name]);
         let id = root(&["image", "inspect", "--format", "{{.Id}}", &name]);
-        root(&["push", "--quiet", &name, image]);
+        root(&[&["push", "--quiet"], options, &[name.as_str(), image]].concat());
         root(&["rmi", &name]);
         id
     }

@@ -7,6 +7,8 @@
 mod feed;
 mod judged;
 mod killed;
+mod logins;
+mod order;
 mod pods;
 mod settings;
 #[path = "../support/mod.rs"]
