@@ -156,6 +156,14 @@ pub struct BaseLine {
     pub since: String,
 }
 
+impl ProjectLine {
+    /// Why its image is built on an old base; none: it is not, or nobody knows.
+    #[must_use]
+    pub fn old_base(&self) -> Option<&BaseLine> {
+        self.base.as_ref().filter(|base| base.state == "old")
+    }
+}
+
 /// What a project builds on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeLine {

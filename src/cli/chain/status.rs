@@ -59,7 +59,7 @@ fn table(status: &ChainStatus) -> String {
     for project in &status.projects {
         let marks = if project.problems.is_empty() && project.findings.is_empty() { "" } else { " (!)" };
         let paused = if project.paused { " (paused)" } else { "" };
-        let base = if is_on_old_base(project) { " (on an old base)" } else { "" };
+        let base = if project.old_base().is_some() { " (on an old base)" } else { "" };
         rows.push([
             format!("{}{marks}", project.path),
             format!("{}{paused}{base}", project.words),
@@ -73,10 +73,6 @@ fn table(status: &ChainStatus) -> String {
         text.push_str("\n(!) something is wrong with it: windlass chain status PROJECT says what\n");
     }
     text
-}
-
-fn is_on_old_base(project: &ProjectLine) -> bool {
-    project.base.as_ref().is_some_and(|base| base.state == "old")
 }
 
 /// All there is to say of a project.

@@ -98,6 +98,7 @@ fn summary(status: &ChainStatus, clock: Clock) -> Markup {
             None => counts.push((&project.state, 1)),
         }
     }
+    let on_old = status.projects.iter().filter(|project| project.old_base().is_some()).count();
     counts.sort_by_key(|(state, count)| (*state == "fresh", std::cmp::Reverse(*count)));
     html! {
         @if !status.problems.is_empty() {
@@ -108,6 +109,7 @@ fn summary(status: &ChainStatus, clock: Clock) -> Markup {
         }
         ul class="counts" aria-label="Projects by state" {
             @for (state, count) in counts { li { (badge(words::of_project(state))) " " strong { (count) } } }
+            @if on_old > 0 { li { (badge(words::ON_OLD_BASE)) " " strong { (on_old) } } }
         }
         p {
             @match &status.looked_at {
@@ -169,8 +171,9 @@ fn row(project: &ProjectLine, clock: Clock, link: &impl Fn(i64) -> String) -> Ma
     html! {
         tr {
             th scope="row" { a href=(link(project.id)) { (project.path) } }
-            td { (badge(words::of_project(&project.state))) @if project.paused { " (paused)" } }
+            td { (badge(words::of_project(&project.state))) @if project.paused { " (paused)" } @if project.old_base().is_some() { " " (badge(words::ON_OLD_BASE)) } }
             td {
+                @if let Some(base) = project.old_base() { p class="problem" { (base.words) } }
                 @if project.state != "fresh" { (project.words) }
                 @if !project.because.is_empty() { " because of " (project.because.join(", ")) }
                 @for problem in &project.problems { p class="problem" { span aria-hidden="true" { "✕ " } (problem) } }
@@ -186,6 +189,7 @@ fn row(project: &ProjectLine, clock: Clock, link: &impl Fn(i64) -> String) -> Ma
 mod tests {
     use super::*;
     use crate::page::graph::diamond;
+    use crate::protocol::chain::BaseLine;
 
     fn text(chain: &Chain, show: &Show) -> String {
         let layout = svg::place(&show.part(&chain.status));
@@ -203,6 +207,22 @@ mod tests {
         assert!(found.contains("images/app") && !found.contains("p/150"), "{found}");
         let all = text(&chain, &Show { all: None, text: "p/15".into() });
         assert!(all.contains("p/150") && !all.contains("images/app"), "{all}");
+    }
+
+    #[test]
+    fn an_image_on_an_old_base_is_marked_beside_its_state() {
+        let mut status = diamond();
+        let base = BaseLine {
+            state: "old".into(),
+            words: "its base was images/base@sha256:1".into(),
+            since: status.projects[0].since.clone(),
+        };
+        status.projects[0].base = Some(base.clone());
+        let found =
+            text(&Chain { status: status.clone(), rebuild: None }, &Show { all: Some(true), text: String::new() });
+        assert!(found.contains("on an old base") && found.contains(&base.words), "{found}");
+        status.projects[0].base = Some(BaseLine { state: "new".into(), ..base });
+        assert!(!text(&Chain { status, rebuild: None }, &Show::default()).contains("on an old base"));
     }
 
     #[test]

@@ -56,12 +56,16 @@ fn summary(base: &str, project: &ProjectLine, around: &Graph<'_>, clock: Clock) 
                 ". Once that succeeds, for example after a retry, this one goes on."
             }
         }
+        @if let Some(old) = project.old_base() {
+            p class="notice warn" { (badge(words::ON_OLD_BASE)) " since " (time(clock, &old.since)) ": " (old.words) }
+        }
         @for problem in project.problems.iter().chain(&project.findings) {
             p class="problem" { span aria-hidden="true" { "✕ " } (problem) }
         }
         dl class="facts" {
             @if !project.because.is_empty() { div { dt { "Because of" } dd { (project.because.join(", ")) } } }
             div { dt { "Last built" } dd { @match &project.success_at { Some(at) => (time(clock, at)), None => "never" } } }
+            @if let Some(of) = &project.base { div { dt { "Its base" } dd { (of.state) ": " (of.words) } } }
             div { dt { "Latest pipeline" } dd { @match project.pipeline {
                 Some(id) => (linked(pipeline_link(&project.web_url, id).as_deref(), &html! { (id) })),
                 None => "none",
