@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod credentials;
 mod nested;
 mod reboot;
 mod restarts;
