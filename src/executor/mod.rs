@@ -74,6 +74,7 @@ pub use places::Places;
 pub use record::{LeaseId, State};
 pub use recording::Observers;
 pub use shell::ShellCall;
+pub use space::Space;
 pub use stage::{StageCall, StageEnd};
 pub use status::Load;
 pub use usage::Load as Usage;

@@ -8,6 +8,7 @@
 mod support;
 
 mod credentials;
+mod disk;
 mod nested;
 mod reboot;
 mod restarts;
