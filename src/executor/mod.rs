@@ -70,7 +70,7 @@ use crate::sys::files::make_directory;
 
 pub use inputs::Inputs;
 pub use lease::Lease;
-pub use places::Places;
+pub use places::{Place, Places};
 pub use record::{LeaseId, State};
 pub use recording::Observers;
 pub use shell::ShellCall;

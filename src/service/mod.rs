@@ -7,6 +7,7 @@ mod chain;
 mod channel;
 mod checks;
 mod connection;
+mod gate;
 mod hands;
 mod health;
 pub mod journal;
