@@ -24,6 +24,7 @@ pub mod lanes;
 pub mod leftovers;
 pub mod notices;
 pub mod openmetrics;
+pub mod packages;
 pub mod page;
 pub mod player;
 pub mod processes;

@@ -10,6 +10,7 @@ mod support;
 mod credentials;
 mod disk;
 mod nested;
+mod pages;
 mod reboot;
 mod restarts;
 mod service;
