@@ -2,9 +2,11 @@
 # Runs a command in a box: a system of its own with systemd as process 1, on a view of this machine's files that can be written and is
 # thrown away. For tests that install services, restart them, and have users; this machine sees nothing of it.
 #
-#   scripts/box.sh [--timeout SECONDS] [--share DIRECTORY]... -- COMMAND [ARGUMENT...]
+#   scripts/box.sh [--timeout SECONDS] [--boots NUMBER] [--share DIRECTORY]... -- COMMAND [ARGUMENT...]
 #
-#   --timeout SECONDS   end the box after so long (default 600)
+#   --timeout SECONDS   end the box, or each boot of it, after so long (default 600)
+#   --boots NUMBER      boot it so often, one time after the other on the same files (default 1), and run COMMAND in each, with WINDLASS_BOOT
+#                       set to 1, 2, ...; what ends all but the last is an orderly shutdown, or COMMAND with `systemctl poweroff --force --force`
 #   --share DIRECTORY   is seen in the box as it is here, read-only; for directories on file systems of their own
 #
 # COMMAND is run by root in / once the box has booted. Its output comes out here, and its exit code is this script's, or 124 when the
@@ -13,12 +15,13 @@ set -euo pipefail
 
 fail() { echo "box.sh: $*" >&2; exit 125; }
 
-limit=600 shared=()
+limit=600 boots=1 shared=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --timeout) limit=$2; shift 2 ;;
+    --boots) boots=$2; shift 2 ;;
     --share) shared+=("$(realpath "$2")"); shift 2 ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --) shift; break ;;
     *) echo "box.sh: unknown argument $1; see --help" >&2; exit 64 ;;
   esac
@@ -27,35 +30,50 @@ done
 [[ $EUID -eq 0 ]] || fail "only root can make a box"
 command -v systemd-nspawn >/dev/null || fail "systemd-nspawn is missing; scripts/prepare.sh --for test installs it"
 
+again=(bash "$0" --timeout "$limit" --boots "$boots")
+for directory in "${shared[@]}"; do again+=(--share "$directory"); done
+# Where systemd is process 1, cgroups are its own but for those of a unit that it has given away.
+if [[ -z ${WINDLASS_BOX:-} && -d /run/systemd/system ]]; then
+  WINDLASS_BOX=scope exec systemd-run --quiet --scope --collect --property=Delegate=yes -- "${again[@]}" -- "$@"
+fi
 # In a mount namespace of its own, so that nothing mounted here is seen elsewhere or outlives this.
 if [[ ${WINDLASS_BOX:-} != "$$" ]]; then
-  options=(--timeout "$limit")
-  for directory in "${shared[@]}"; do options+=(--share "$directory"); done
-  WINDLASS_BOX=$$ exec unshare --mount --propagation private -- bash "$0" "${options[@]}" -- "$@"
+  WINDLASS_BOX=$$ exec unshare --mount --propagation private -- "${again[@]}" -- "$@"
 fi
 unset WINDLASS_BOX
 
 box=$(mktemp -d /var/tmp/windlass-box.XXXXXX)
 name=${box##*/}
-cgroup=/sys/fs/cgroup/$name
+remove_cgroup() { # the innermost first; none of them holds a process any more
+  find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
+}
 # shellcheck disable=SC2317 # it is a trap
 remove() {
-  # The innermost first; none of them holds a process any more.
-  find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  remove_cgroup
   umount -R "$box" 2>/dev/null || true
   rmdir "$box"
 }
-trap remove EXIT
 
 # systemd wants version 2 alone. Where this machine mixes it with version 1, it is mounted in its place.
 if [[ $(stat --file-system --format %T /sys/fs/cgroup) != cgroup2fs ]]; then
   umount --recursive /sys/fs/cgroup
   mount -t cgroup2 none /sys/fs/cgroup
 fi
-mkdir "$cgroup"
+unit=''
+if [[ -d /run/systemd/system ]]; then
+  unit=$(sed -n 's/^0:://p' /proc/self/cgroup)
+  # A cgroup that passes controllers on has no processes of its own.
+  mkdir -p "/sys/fs/cgroup$unit/script"
+  echo "$$" >"/sys/fs/cgroup$unit/script/cgroup.procs"
+  for controller in $(<"/sys/fs/cgroup$unit/cgroup.controllers"); do
+    echo "+$controller" >"/sys/fs/cgroup$unit/cgroup.subtree_control" || true
+  done
+fi
+cgroup=/sys/fs/cgroup$unit/$name
+trap remove EXIT
 
 mount -t tmpfs -o mode=0755 none "$box"
-mkdir "$box"/{changes,work,root,talk}
+mkdir "$box"/{changes,work,root,talk,containers,state}
 mount -t overlay none -o "lowerdir=/,upperdir=$box/changes,workdir=$box/work" "$box/root"
 mkfifo "$box/talk/output"
 printf '%q ' "$@" >"$box/talk/command"
@@ -71,16 +89,17 @@ mkdir -p "$box/root/etc/containers/containers.conf.d"
 units=$box/root/etc/systemd/system
 rm -rf "$units"/*.wants "$box/root/etc/fstab"
 mkdir -p "$units/multi-user.target.wants"
-cat >"$units/box-command.service" <<UNIT
+cat >"$box/unit" <<UNIT
 [Unit]
 Description=What the box is for
 After=multi-user.target
-SuccessAction=exit-force
+SuccessAction=@END@
 FailureAction=exit-force
 [Service]
 Type=oneshot
 Environment="PATH=$PATH" HOME=/root
 ExecStartPre=/bin/bash /run/box/prepare
+EnvironmentFile=/run/box/environment
 ExecStart=/bin/bash -c '. /run/box/command >/run/box/output 2>&1; echo "\$?" >/run/box/result'
 UNIT
 ln -s ../box-command.service "$units/multi-user.target.wants/"
@@ -105,21 +124,40 @@ PREPARE
 nspawn=(--quiet --register=no --keep-unit --directory="$box/root" --machine="${name//./-}" --private-network --capability=all
   --bind="$box/talk:/run/box" --boot)
 # Where images are: the kernel's overlay can't lie on another one.
-nspawn+=(--tmpfs=/var/lib/containers:mode=0755 --tmpfs=/var/lib/windlass:mode=0755)
+nspawn+=(--bind="$box/containers:/var/lib/containers" --bind="$box/state:/var/lib/windlass")
 for directory in "${shared[@]}"; do nspawn+=(--bind-ro="$directory"); done
 
-cat "$box/talk/output" &
-reader=$!
-# Its own filter of system calls would be everybody's in it.
 ended=0
-(
-  echo "$BASHPID" >"$cgroup/cgroup.procs"
-  SYSTEMD_SECCOMP=0 exec timeout --kill-after=10 "$limit" systemd-nspawn "${nspawn[@]}" </dev/null >"$box/console" 2>&1
-) || ended=$?
-# The reader of a box that has never written would wait for ever.
-true <>"$box/talk/output"
-wait "$reader"
-[[ ! -s $box/talk/result ]] || exit "$(<"$box/talk/result")"
+boot() { # NUMBER: true when COMMAND has come to its end
+  local reader end=exit
+  # After the last, nobody looks at what is left.
+  [[ $1 -lt $boots ]] || end=exit-force
+  sed "s/@END@/$end/" "$box/unit" >"$units/box-command.service"
+  echo "WINDLASS_BOOT=$1" >"$box/talk/environment"
+  rm -f "$box/talk/result"
+  # What the last boot has left of it would be in the way.
+  remove_cgroup
+  mkdir "$cgroup"
+  cat "$box/talk/output" &
+  reader=$!
+  ended=0
+  # Its own filter of system calls would be everybody's in it.
+  (
+    echo "$BASHPID" >"$cgroup/cgroup.procs"
+    SYSTEMD_SECCOMP=0 exec timeout --kill-after=10 "$limit" systemd-nspawn "${nspawn[@]}" </dev/null >"$box/console" 2>&1
+  ) || ended=$?
+  # The reader of a box that has never written would wait for ever.
+  true <>"$box/talk/output"
+  wait "$reader"
+  [[ -s $box/talk/result ]]
+}
+
+for ((number = 1; number < boots; number++)); do
+  # One that was cut off has no result, and did not have to have one.
+  ! boot "$number" || [[ $(<"$box/talk/result") == 0 ]] || exit "$(<"$box/talk/result")"
+  [[ $ended -eq 0 ]] || break
+done
+if [[ $ended -eq 0 ]] && boot "$boots"; then exit "$(<"$box/talk/result")"; fi
 tail -n 20 "$box/console" >&2
 [[ $ended -ne 124 ]] || { echo "box.sh: the command did not end within $limit s" >&2; exit 124; }
 fail "the box ended without a result; its console's last words are above"

@@ -6,7 +6,7 @@
 #
 #   --debug            the programs of `scripts/build.sh`; otherwise those of `scripts/build.sh --release`
 #   --rootful          for root's podman instead of that of a user of its own
-#   --credentials      secrets come from /etc/windlass/gitlab-token and webhook-secret, through systemd
+#   --credentials      secrets come from /etc/windlass/gitlab-token, webhook-secret and webhook-signing-secret, through systemd
 #   --update           only `windlass` and the units of `windlass update`, which are a package of their own
 #   --root DIRECTORY   below this directory, and nothing else is done: for packages and images of hosts
 #

@@ -6,38 +6,18 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::getuid;
 use support::boxed::in_a_box_with;
-use support::installed::{Installed, PATIENCE, run, source, text};
-use support::programs::Programs;
+use support::installed::{Installed, PATIENCE, run, text};
+use support::packages::{self, PACKAGES, package};
 use support::storage::on_path;
 use support::{Image, Job, Runner, State, until};
 
-/// Where the box finds the packages.
-const PACKAGES: &str = "WINDLASS_PACKAGES";
-
 /// Settings that fit a box: no registry, no network.
 const SETTINGS: &str = "slots = 2\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\nhelper.mode = \"inject\"\n";
-
-/// The packages of one version.
-fn packages(version: &str, directory: &Path) {
-    let target = Programs::built().windlassd.ancestors().nth(2).unwrap().to_owned();
-    let mut command = Command::new(source("scripts/package.sh"));
-    command.args(["--debug", "--version", version, "--out"]).arg(directory).env("CARGO_TARGET_DIR", target);
-    run(&mut command);
-}
-
-fn package(name: &str) -> PathBuf {
-    let directory = PathBuf::from(std::env::var_os(PACKAGES).expect("the packages"));
-    let found = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let is_it = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(name);
-    let mut found: Vec<PathBuf> = found.filter(is_it).collect();
-    assert_eq!(found.len(), 1, "{name}: {found:?}");
-    found.remove(0)
-}
 
 #[test]
 fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
@@ -45,8 +25,9 @@ fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
         return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
     }
     let directory = tempfile::Builder::new().prefix("wl-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    packages("0.1.0", directory.path());
-    packages("0.1.1", directory.path());
+    for version in ["0.1.0", "0.1.1"] {
+        packages::make(version, directory.path(), &[]);
+    }
     for name in ["windlass-cli_0.1.1", "windlass_0.1.1", "windlass-update_0.1.1"] {
         let architecture = run(Command::new("dpkg").arg("--print-architecture"));
         let file = directory.path().join(format!("{name}_{}.deb", architecture.trim()));

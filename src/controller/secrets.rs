@@ -40,13 +40,13 @@ impl std::fmt::Debug for SigningKey {
 impl HookSecrets {
     /// Reads them; makes a token where the administrator gives none.
     pub(super) fn read(settings: &WebhookSettings, state_dir: &Path) -> Result<Self> {
-        let token = secrets::read(settings.secret_file.as_deref(), "webhook-secret", "[webhook] secret_file")?;
+        let token = secrets::read_if_given(settings.secret_file.as_deref(), "webhook-secret", "[webhook] secret_file")?;
         let token = match token {
             Some(token) => token,
             None => own(state_dir)?,
         };
         let file = settings.signing_secret_file.as_deref();
-        let signing = secrets::read(file, "webhook-signing-secret", "[webhook] signing_secret_file")?;
+        let signing = secrets::read_if_given(file, "webhook-signing-secret", "[webhook] signing_secret_file")?;
         let key = signing.as_ref().map(key).transpose()?;
         Ok(Self { token, signing, key })
     }

@@ -8,6 +8,10 @@ use crate::gitlab::{Client, GitlabError, MAINTAINER, TokenRow};
 
 /// This many days before its end a token is spoken of.
 const EXPIRES_SOON: i64 = 30;
+/// How to come to another token, and when it counts.
+const RENEW: &str = "make a new one in GitLab (group, Settings, Access tokens; scope api, role Maintainer) and write it into [gitlab] token_file, \
+                     which is read again when GitLab refuses the old one; where it is a systemd credential, into /etc/windlass/gitlab-token, \
+                     and systemctl restart windlass";
 /// Most names in one line.
 const NAMES_MAX: usize = 5;
 
@@ -71,7 +75,7 @@ fn reached(url: &str, version: Result<&str, &GitlabError>) -> Finding {
             "token",
             error.to_string(),
             "the image chain stands still: nothing is seen, and nothing is started",
-            "make a new one in GitLab (group, Settings, Access tokens; scope api, role Maintainer) and write it into [gitlab] token_file",
+            RENEW,
         ),
         Err(error) if error.refusal().is_some() => Finding::error(
             "gitlab",
@@ -95,8 +99,6 @@ fn today(client: &Client) -> Option<Date> {
 
 fn judge_token(token: &TokenRow, today: Option<Date>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let renew = "make a new one in GitLab (group, Settings, Access tokens; scope api, role Maintainer) and write it into [gitlab] token_file: \
-                 it is read again when GitLab refuses the old one";
     if token.scopes.iter().any(|scope| scope == "api") {
         findings.push(Finding::ok("token-scope", "the token has the scope api"));
     } else {
@@ -105,20 +107,20 @@ fn judge_token(token: &TokenRow, today: Option<Date>) -> Vec<Finding> {
             "token-scope",
             format!("the token's scopes are {has}; api is missing"),
             "pipelines can't be started, nor webhooks set up: the chain only looks on",
-            renew,
+            RENEW,
         ));
     }
     let end = token.expires_at.as_deref().and_then(|text| text.parse::<Date>().ok());
     let left = today.zip(end).and_then(|(today, end)| Some(i64::from(today.until(end).ok()?.get_days())));
     findings.push(match (left, &token.expires_at) {
         (Some(days), Some(end)) if days <= 0 => {
-            Finding::error("token-end", format!("the token has expired ({end})"), "the image chain stands still", renew)
+            Finding::error("token-end", format!("the token has expired ({end})"), "the image chain stands still", RENEW)
         }
         (Some(days), Some(end)) if days <= EXPIRES_SOON => Finding::warning(
             "token-end",
             format!("the token expires in {days} day(s), on {end}"),
             "from then on the image chain stands still",
-            renew,
+            RENEW,
         ),
         (_, Some(end)) => Finding::ok("token-end", format!("the token is good until {end}")),
         (_, None) => Finding::ok("token-end", "the token does not expire"),

@@ -70,10 +70,11 @@ use crate::sys::files::make_directory;
 
 pub use inputs::Inputs;
 pub use lease::Lease;
-pub use places::Places;
+pub use places::{Place, Places};
 pub use record::{LeaseId, State};
 pub use recording::Observers;
 pub use shell::ShellCall;
+pub use space::Space;
 pub use stage::{StageCall, StageEnd};
 pub use status::Load;
 pub use usage::Load as Usage;

@@ -79,7 +79,7 @@ impl Executor {
     ) -> Result<(), Failure> {
         let undo = Undo(lease);
         let plan = plan::plan(record, inputs, log)?;
-        self.make_room(log).await;
+        self.make_room(log).await?;
         // The images are not removed before the record says that they are in use.
         let (images, _reserved) = tokio::select! {
             images = self.ready_images(lease, record, &plan, inputs, log) => images?,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytesize::ByteSize;
 
 use super::observe::disk;
-use super::{Executor, JobLog, image_use};
+use super::space::Short;
+use super::{Executor, Failure, JobLog, image_use};
 use crate::job::{ImageRef, policy};
 use crate::lanes::decide::{Disk, Item, Rule, Rules, Stays, decide};
 use crate::lanes::store::Listed;
@@ -40,14 +41,6 @@ struct Listing {
     things: Vec<Thing>,
     items: Vec<Item>,
     disks: Vec<Disk>,
-}
-
-/// A file system that has less free than it should.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Short {
-    path: PathBuf,
-    free: String,
-    wanted: String,
 }
 
 impl Executor {
@@ -198,37 +191,6 @@ impl Executor {
         disks
     }
 
-    /// File systems with too little free, as it is now.
-    fn short_of(&self) -> Vec<Short> {
-        let settings = self.settings().purge.clone();
-        let mut short = Vec::new();
-        for path in self.watched() {
-            let Some(disk) = disk(&path) else { continue };
-            let (bytes, inodes) = (settings.min_free.of(disk.bytes), settings.min_free_inodes.of(disk.inodes));
-            if disk.free_bytes < bytes {
-                let (free, wanted) = (ByteSize(disk.free_bytes).to_string(), ByteSize(bytes).to_string());
-                short.push(Short { path, free, wanted });
-            } else if disk.inodes > 0 && disk.free_inodes < inodes {
-                let (free, wanted) = (format!("{} inodes", disk.free_inodes), format!("{inodes} inodes"));
-                short.push(Short { path, free, wanted });
-            }
-        }
-        short
-    }
-
-    /// What an administrator should know of free space.
-    pub(super) fn space_warnings(&self) -> Vec<String> {
-        let line = |short: Short| {
-            format!(
-                "{} are free on {}, {} should be ([purge] in windlass.toml)",
-                short.free,
-                short.path.display(),
-                short.wanted
-            )
-        };
-        self.short_of().into_iter().map(line).collect()
-    }
-
     async fn listing(&self, images: bool) -> Listing {
         let (mut things, mut items) = (Vec::new(), Vec::new());
         let now = self.lanes.now();
@@ -279,7 +241,10 @@ impl Executor {
     }
 
     /// Sees to it before a job begins that there is room for it, as far as something may be removed for it.
-    pub(super) async fn make_room(self: &Arc<Self>, log: &JobLog) {
+    ///
+    /// # Errors
+    /// When no room is left at all: what a job needs to begin would fail, in words that name neither disk nor remedy.
+    pub(super) async fn make_room(self: &Arc<Self>, log: &JobLog) -> Result<(), Failure> {
         for short in self.short_of() {
             let since = Instant::now();
             let removed = self.purge(&PurgeRequest::default()).await;
@@ -303,6 +268,10 @@ impl Executor {
                     since.elapsed()
                 ));
             }
+        }
+        match self.short_of().iter().find(|short| short.is_full) {
+            Some(full) => Err(Failure::system(full.refusal())),
+            None => Ok(()),
         }
     }
 

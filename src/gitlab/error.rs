@@ -51,7 +51,10 @@ impl std::fmt::Display for Refusal {
         }
         match self.status {
             StatusCode::UNAUTHORIZED if !self.needs.is_empty() => {
-                f.write_str("; the token is wrong, revoked or expired: put a new one into [gitlab] token_file")
+                f.write_str(
+                    "; the token is wrong, revoked or expired: put a new one into [gitlab] token_file, or, where systemd hands it over, into \
+                     /etc/windlass/gitlab-token, and restart windlassd",
+                )
             }
             StatusCode::FORBIDDEN if self.message.contains("insufficient_scope") => {
                 f.write_str("; the token needs the scope api")

@@ -19,7 +19,7 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) fn read(file: Option<&Path>) -> Result<Self> {
-        let value = secrets::read(file, CREDENTIAL, "[gitlab] token_file")?;
+        let value = secrets::read_if_given(file, CREDENTIAL, "[gitlab] token_file")?;
         Ok(Self { file: file.map(Path::to_path_buf), value: RwLock::new(value) })
     }
 
@@ -33,7 +33,9 @@ impl Token {
 
     /// Reads it again; whether it is another one than `refused` now, whoever has read it first.
     pub(super) fn renew(&self, refused: Option<&Secret>) -> bool {
-        let Ok(new) = secrets::read(self.file.as_deref(), CREDENTIAL, "[gitlab] token_file") else { return false };
+        let Ok(new) = secrets::read_if_given(self.file.as_deref(), CREDENTIAL, "[gitlab] token_file") else {
+            return false;
+        };
         let mut value = self.value.write().unwrap_or_else(PoisonError::into_inner);
         let other = new.as_ref().map(Secret::expose) != refused.map(Secret::expose);
         *value = new;

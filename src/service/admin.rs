@@ -82,6 +82,7 @@ impl Panel {
             },
             gitlab: own.or(chain),
             verifies: executor.is_some_and(|executor| executor.settings().gitlab.verify_jobs),
+            space: executor.map(|executor| executor.space()).unwrap_or_default(),
         }
     }
 }
@@ -90,7 +91,7 @@ impl Source for Panel {
     async fn metrics(&self) -> String {
         let facts = self.facts().await;
         let mut states = self.parts.has_executor().map(|executor| executor.states()).unwrap_or_default();
-        states.ready = readiness(facts).not_ready.is_empty();
+        states.ready = readiness(&facts).not_ready.is_empty();
         (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
         states.chain = self.parts.has_chain().map(|chain| chain.counts());
         if let Some(counts) = self.parts.has_chain().map(|chain| chain.image_counts()) {
@@ -117,6 +118,6 @@ impl Source for Panel {
     }
 
     async fn readiness(&self) -> Readiness {
-        readiness(self.facts().await)
+        readiness(&self.facts().await)
     }
 }

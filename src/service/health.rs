@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use crate::executor::Space;
 use crate::http::admin::Readiness;
 
 /// How long a sign of life may take.
@@ -55,7 +56,7 @@ impl Health {
 }
 
 /// What readiness depends on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Facts {
     /// Whether it serves.
     pub serving: bool,
@@ -67,13 +68,15 @@ pub struct Facts {
     pub gitlab: Option<bool>,
     /// Whether no job gets a slot without GitLab's word (`verify_jobs`).
     pub verifies: bool,
+    /// Where space is short.
+    pub space: Space,
 }
 
 /// Ready is a daemon that would run a job that comes now. A GitLab that does not answer the chain hinders no job, so it is told and no more: the
 /// chain waits for it, and webhooks are stored meanwhile.
 #[must_use]
-pub fn readiness(facts: Facts) -> Readiness {
-    let mut readiness = Readiness::default();
+pub fn readiness(facts: &Facts) -> Readiness {
+    let mut readiness = Readiness { not_ready: Vec::new(), remarks: facts.space.short.clone() };
     let mut not = |is_so: bool, words: &str| {
         if is_so {
             readiness.not_ready.push(words.to_owned());
@@ -82,6 +85,7 @@ pub fn readiness(facts: Facts) -> Readiness {
     not(!facts.serving, "windlassd does not serve: it starts or ends");
     not(facts.drained, "no new jobs are taken (windlass drain)");
     not(facts.podman == Some(false), "podman does not answer");
+    facts.space.full.iter().for_each(|words| not(true, words));
     if facts.gitlab == Some(false) {
         let words = "GitLab does not answer";
         if facts.verifies {
@@ -116,16 +120,29 @@ mod tests {
 
     #[test]
     fn ready_is_who_would_run_a_job() {
-        let well = Facts { serving: true, drained: false, podman: Some(true), gitlab: Some(true), verifies: false };
-        let shown = |facts| {
-            let Readiness { not_ready, remarks } = readiness(facts);
+        let well = Facts {
+            serving: true,
+            drained: false,
+            podman: Some(true),
+            gitlab: Some(true),
+            verifies: false,
+            space: Space::default(),
+        };
+        let shown = |facts: Facts| {
+            let Readiness { not_ready, remarks } = readiness(&facts);
             (not_ready.join("; "), remarks.len())
         };
-        assert_eq!(shown(well), (String::new(), 0));
-        assert!(shown(Facts { drained: true, ..well }).0.contains("drain"));
-        assert!(shown(Facts { podman: Some(false), ..well }).0.contains("podman"));
-        assert!(shown(Facts { serving: false, ..well }).0.contains("serve"));
-        assert_eq!(shown(Facts { gitlab: Some(false), ..well }), (String::new(), 1));
-        assert!(shown(Facts { gitlab: Some(false), verifies: true, ..well }).0.contains("verify_jobs"));
+        assert_eq!(shown(well.clone()), (String::new(), 0));
+        assert!(shown(Facts { drained: true, ..well.clone() }).0.contains("drain"));
+        assert!(shown(Facts { podman: Some(false), ..well.clone() }).0.contains("podman"));
+        assert!(shown(Facts { serving: false, ..well.clone() }).0.contains("serve"));
+        assert_eq!(shown(Facts { gitlab: Some(false), ..well.clone() }), (String::new(), 1));
+        assert!(shown(Facts { gitlab: Some(false), verifies: true, ..well.clone() }).0.contains("verify_jobs"));
+        let space = |full: &[&str], short: &[&str]| {
+            let words = |list: &[&str]| list.iter().map(|words| (*words).to_owned()).collect();
+            Facts { space: Space { full: words(full), short: words(short) }, ..well.clone() }
+        };
+        assert_eq!(shown(space(&["nothing is free"], &[])), ("nothing is free".to_owned(), 0));
+        assert_eq!(shown(space(&[], &["little is free"])), (String::new(), 1), "room is made for a job that comes");
     }
 }

@@ -1,37 +1,27 @@
 //! The shims' socket: made here or handed over by systemd, and open to the users that the configuration names.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{UnixAddr, getsockname};
-use nix::unistd::{User, geteuid};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::gate::Gate;
 use super::notify::Watchdog;
 use super::parts::Parts;
 use super::{connection, socket};
 use crate::config::SocketSettings;
-use crate::executor::Places;
 use crate::protocol::daemon::shim_file;
 use crate::sys::{fds, files};
 
 /// Pause after accept(2) failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Who may use the socket, and how many at once.
-#[derive(Debug)]
-pub struct Gate {
-    allowed: RwLock<BTreeSet<u32>>,
-    places: Arc<Places>,
-    socket: PathBuf,
-}
 
 /// The listening socket.
 #[derive(Debug)]
@@ -61,12 +51,8 @@ impl Listener {
         };
         tell_shims(&path, settings)?;
         socket.set_nonblocking(true).context("set the socket up")?;
-        let gate = Gate {
-            allowed: RwLock::new(allowed_users(settings)),
-            places: Places::new(settings.max_connections),
-            socket: path,
-        };
-        Ok(Self { socket: UnixListener::from_std(socket).context("set the socket up")?, gate: Arc::new(gate), made })
+        let gate = Arc::new(Gate::new(path, settings));
+        Ok(Self { socket: UnixListener::from_std(socket).context("set the socket up")?, gate, made })
     }
 
     /// Who may call; it can be changed while callers are served.
@@ -83,10 +69,10 @@ impl Listener {
         shutdown: CancellationToken,
         mut watchdog: Watchdog,
     ) -> Result<()> {
+        tasks.spawn(Arc::clone(&self.gate).find_missing_forever(shutdown.clone()));
         loop {
             let next = async {
-                // Callers beyond these places wait in the socket's queue.
-                let place = self.gate.places.take().await;
+                let place = self.gate.place().await;
                 (place, self.socket.accept().await)
             };
             let (place, accepted) = tokio::select! {
@@ -121,49 +107,8 @@ impl Listener {
     }
 }
 
-impl Gate {
-    /// Lets in whom these settings name from now on. Who is in stays in.
-    pub fn change(&self, settings: &SocketSettings) -> Result<()> {
-        tell_shims(&self.socket, settings)?;
-        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed_users(settings);
-        self.places.resize(settings.max_connections);
-        Ok(())
-    }
-
-    /// Why this caller is not served, if it is not. Its name is not looked up: that may take seconds, which a stranger could make
-    /// others wait.
-    fn refusal(&self, stream: &UnixStream) -> Option<String> {
-        match stream.peer_cred() {
-            Ok(peer) if self.allowed.read().unwrap_or_else(PoisonError::into_inner).contains(&peer.uid()) => None,
-            Ok(peer) => {
-                tracing::warn!(uid = peer.uid(), "refused a caller");
-                Some(format!(
-                    "user id {} may not use windlassd; [socket] allowed_users in windlass.toml says who may",
-                    peer.uid()
-                ))
-            }
-            Err(error) => Some(format!("windlassd can't tell who is calling: {error}")),
-        }
-    }
-}
-
-/// root, the daemon's own user, and those in the configuration.
-fn allowed_users(settings: &SocketSettings) -> BTreeSet<u32> {
-    let mut allowed = BTreeSet::from([0, geteuid().as_raw()]);
-    for name in &settings.allowed_users {
-        match User::from_name(name) {
-            Ok(Some(user)) => {
-                allowed.insert(user.uid.as_raw());
-            }
-            Ok(None) => tracing::warn!("[socket] allowed_users names {name:?}, and this host has no such user"),
-            Err(error) => tracing::warn!("look up user {name:?}: {error}"),
-        }
-    }
-    allowed
-}
-
 /// Leaves word for the shims how long to wait for a daemon that is away.
-fn tell_shims(socket: &Path, settings: &SocketSettings) -> Result<()> {
+pub(super) fn tell_shims(socket: &Path, settings: &SocketSettings) -> Result<()> {
     let path = shim_file(socket);
     let wait = u64::try_from(settings.daemon_wait.as_millis()).unwrap_or(u64::MAX);
     let content = serde_json::json!({ "daemon_wait_ms": wait }).to_string();

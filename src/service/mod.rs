@@ -8,6 +8,7 @@ mod channel;
 mod checks;
 mod connection;
 mod feed;
+mod gate;
 mod hands;
 mod health;
 pub mod journal;
@@ -41,7 +42,7 @@ pub use arguments::Arguments;
 use chain::Chain;
 use health::Health;
 use listener::Listener;
-use notify::{StatusLine, Watchdog, announce_slots};
+use notify::{StatusLine, Watchdog, announce_slots, announce_space};
 use parts::Parts;
 use reload::Reload;
 
@@ -138,6 +139,7 @@ impl Service {
         ));
         if let Some(executor) = self.parts.has_executor() {
             self.tasks.spawn(announce_slots(Arc::clone(executor), Arc::clone(&self.line), self.shutdown.clone()));
+            self.tasks.spawn(announce_space(Arc::clone(executor), Arc::clone(&self.line), self.shutdown.clone()));
             self.tasks.spawn(Arc::clone(executor).sweep_forever());
             self.tasks.spawn(Arc::clone(executor).empty_trash_forever());
             self.tasks.spawn(Arc::clone(executor).purge_forever());

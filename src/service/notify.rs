@@ -13,11 +13,16 @@ use super::parts::Parts;
 use crate::controller::Controller;
 use crate::executor::{Executor, Load};
 
+/// How often free space is looked at.
+const SPACE_LOOK: Duration = Duration::from_secs(5);
+
 /// A part of the status line; they are shown in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// How busy the slots are.
     Slots,
+    /// Where space is short.
+    Space,
     /// What the image chain does.
     Chain,
     /// What has come of the last change of the configuration.
@@ -90,6 +95,17 @@ pub async fn announce_slots(executor: Arc<Executor>, line: Arc<StatusLine>, shut
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = executor.changed() => {}
+        }
+    }
+}
+
+/// Keeps the word on free space true until the shutdown.
+pub async fn announce_space(executor: Arc<Executor>, line: Arc<StatusLine>, shutdown: CancellationToken) {
+    loop {
+        line.say(Part::Space, executor.space_in_short());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SPACE_LOOK) => {}
         }
     }
 }

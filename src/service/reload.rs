@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::listener::Gate;
+use super::gate::Gate;
 use super::notify::{self, Part, StatusLine};
 use super::parts::Parts;
 use crate::config::{self, Change, Settings};

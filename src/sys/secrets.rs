@@ -67,6 +67,18 @@ pub fn read(file: Option<&Path>, credential: &str, what: &str) -> Result<Option<
     Ok(Some(Secret::new(text)))
 }
 
+/// The same where a credential that is empty is none: so the unit's drop-in for credentials says that there is no such file.
+///
+/// # Errors
+/// As [`read`] has them, but for that.
+pub fn read_if_given(file: Option<&Path>, credential: &str, what: &str) -> Result<Option<Secret>> {
+    let is_blank = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.trim().is_empty());
+    if file.is_none() && handed_over(credential).is_some_and(|path| is_blank(&path)) {
+        return Ok(None);
+    }
+    read(file, credential, what)
+}
+
 /// Where systemd has put a credential (`LoadCredential=`).
 fn handed_over(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);

@@ -8,6 +8,7 @@ use nix::unistd::getuid;
 
 use super::installed::{source, text};
 use super::storage::on_path;
+use super::wait::seconds;
 
 /// How long a box may take: several times what it does on two cores.
 const BOX: &str = "600";
@@ -15,20 +16,43 @@ const BOX: &str = "600";
 /// Boxes take turns: the jobs of one are enough for a machine.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Runs an ignored test of the calling file in a box of its own.
+/// Runs an ignored test of the calling program in a box of its own.
 pub fn in_a_box(test: &str) {
     in_a_box_with(test, &[]);
 }
 
 /// The same with variables that name directories, which the box sees.
 pub fn in_a_box_with(test: &str, directories: &[(&str, &Path)]) {
+    in_boots(test, 1, directories);
+}
+
+/// The same in each boot of a box that is booted so often on the same files. [`boot`] says which it is.
+pub fn in_a_box_that_reboots(test: &str, boots: u32) {
+    in_boots(test, boots, &[]);
+}
+
+/// Which boot of its box this is, from 1 on.
+pub fn boot() -> u32 {
+    std::env::var("WINDLASS_BOOT").expect("a box").parse().expect("a number")
+}
+
+/// Ends this box at once, as a host that loses its power.
+pub fn lose_power() -> ! {
+    let ended = Command::new("systemctl").args(["poweroff", "--force", "--force"]).status();
+    // The kernel kills everything, this process too, in its own time.
+    std::thread::sleep(seconds(60));
+    panic!("the box is still there: {ended:?}");
+}
+
+fn in_boots(test: &str, boots: u32, directories: &[(&str, &Path)]) {
     if !getuid().is_root() || !on_path("systemd-nspawn") {
         return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
     }
     let program = std::env::current_exe().unwrap();
     let target = program.ancestors().nth(3).unwrap();
     let mut command = Command::new(source("scripts/box.sh"));
-    command.args(["--timeout", BOX, "--share"]).arg(target).arg("--share").arg(env!("CARGO_MANIFEST_DIR"));
+    command.args(["--timeout", BOX, "--boots", &boots.to_string(), "--share"]).arg(target);
+    command.arg("--share").arg(env!("CARGO_MANIFEST_DIR"));
     command.args(directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory])).arg("--");
     command.arg("env").args(directories.iter().map(|(name, directory)| format!("{name}={}", directory.display())));
     command.args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));

@@ -26,6 +26,8 @@ pub const PATIENCE: Duration = seconds(120);
 pub struct Installed {
     /// Whether its podman is root's.
     pub rootful: bool,
+    /// Further variants of the units that it is installed with.
+    variants: &'static [&'static str],
     service: User,
     caller: Account,
     dir: TempDir,
@@ -34,17 +36,31 @@ pub struct Installed {
 impl Installed {
     /// Installs it with this in conf.d, and starts it.
     pub fn new(rootful: bool, toml: &str) -> Self {
-        Self::prepared(rootful, || install(rootful), toml)
+        Self::prepared(rootful, &[], || install(rootful, &[]), toml)
+    }
+
+    /// The same, rootless, with secrets as systemd credentials.
+    pub fn with_credentials(toml: &str) -> Self {
+        const VARIANTS: &[&str] = &["--credentials"];
+        Self::prepared(false, VARIANTS, || install(false, VARIANTS), toml)
     }
 
     /// The same with another way to install it, rootless.
     pub fn by(install: impl FnOnce(), toml: &str) -> Self {
-        Self::prepared(false, install, toml)
+        Self::prepared(false, &[], install, toml)
     }
 
-    fn prepared(rootful: bool, install: impl FnOnce(), toml: &str) -> Self {
+    fn prepared(rootful: bool, variants: &'static [&'static str], install: impl FnOnce(), toml: &str) -> Self {
         run(Command::new("useradd").args(["--system", "--create-home", "gitlab-runner"]));
         install();
+        let installed = Self::found(rootful, variants);
+        installed.configure("50-test.toml", toml);
+        installed.systemctl(&["enable", "--quiet", "--now", "windlass.socket", UNIT]);
+        installed
+    }
+
+    /// The one that an earlier boot of the box has installed.
+    pub fn found(rootful: bool, variants: &'static [&'static str]) -> Self {
         let name = if rootful { "root" } else { "windlass" };
         let service = User::from_name(name).unwrap().expect("the service's user");
         let mut runner = User::from_name("gitlab-runner").unwrap().unwrap();
@@ -52,15 +68,12 @@ impl Installed {
         runner.gid = group("windlass-callers");
         let dir = tempfile::Builder::new().prefix("wl-").tempdir().unwrap();
         run(Command::new("chmod").arg("0755").arg(dir.path()));
-        let installed = Self { rootful, service, caller: Account::Other(runner), dir };
-        installed.configure("50-test.toml", toml);
-        installed.systemctl(&["enable", "--quiet", "--now", "windlass.socket", UNIT]);
-        installed
+        Self { rootful, variants, service, caller: Account::Other(runner), dir }
     }
 
     /// Installs it once more, as for an upgrade.
     pub fn upgrade(&self) {
-        install(self.rootful);
+        install(self.rootful, self.variants);
     }
 
     /// Writes a file of conf.d.
@@ -128,6 +141,12 @@ impl Installed {
         Command::new("windlass").args(arguments).output().unwrap()
     }
 
+    /// What a `windlass` command with `--json` says; null where it says nothing.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.windlass(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
     /// What `windlass status --json` says.
     pub fn status(&self) -> Value {
         value("the daemon answers", PATIENCE, || {
@@ -142,6 +161,11 @@ impl Installed {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &user.dir);
         command.uid(user.uid.as_raw()).gid(group.as_raw()).current_dir("/");
         command
+    }
+
+    /// The user that the service runs as.
+    pub fn service(&self) -> &User {
+        &self.service
     }
 
     /// A podman of the service's user, outside the service.
@@ -219,10 +243,11 @@ impl Site for Installed {
     }
 }
 
-fn install(rootful: bool) {
+/// Runs scripts/install.sh with these variants of the units.
+pub fn install(rootful: bool, variants: &[&str]) {
     let target = Programs::built().windlassd.ancestors().nth(2).unwrap().to_owned();
     let mut install = Command::new(source("scripts/install.sh"));
-    install.arg("--debug").args(rootful.then_some("--rootful")).env("CARGO_TARGET_DIR", target);
+    install.arg("--debug").args(rootful.then_some("--rootful")).args(variants).env("CARGO_TARGET_DIR", target);
     run(&mut install);
 }
 

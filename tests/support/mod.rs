@@ -26,6 +26,7 @@ pub mod lanes;
 pub mod leftovers;
 pub mod notices;
 pub mod openmetrics;
+pub mod packages;
 pub mod page;
 pub mod player;
 pub mod processes;

@@ -1,44 +1,27 @@
-//! The service as systemd runs it, installed in a box (scripts/box.sh): who may call it, how well it is shut in, and that no end of the
-//! daemon is one of a job.
-//!
-//! The tests run this program again in the box, with one of those that are ignored here.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
+//! Who may call the service, how well it is shut in, and that no end of the daemon is one of a job.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use serde_json::{Value, json};
-use support::boxed::in_a_box;
-use support::installed::{Installed, PATIENCE, group, run, text};
-use support::{Image, Job, Runner, State, until};
+
+use crate::support::boxed::in_a_box;
+use crate::support::installed::{Installed, PATIENCE, group, run, text};
+use crate::support::{Image, Job, Runner, State, until};
+use crate::{SETTINGS, UNTIL_TOLD};
 
 #[test]
 fn a_rootless_service_is_shut_in_and_its_jobs_outlive_it() {
-    in_a_box("rootless_in_the_box");
+    in_a_box("service::rootless_in_the_box");
 }
 
 #[test]
 fn a_rootful_service_is_shut_in_and_its_jobs_outlive_it() {
-    in_a_box("rootful_in_the_box");
-}
-
-#[test]
-fn no_job_of_a_rootless_service_notices_that_it_is_restarted_and_killed_all_the_time() {
-    in_a_box("rootless_restarts_in_the_box");
-}
-
-#[test]
-fn no_job_of_a_rootful_service_notices_that_it_is_restarted_and_killed_all_the_time() {
-    in_a_box("rootful_restarts_in_the_box");
+    in_a_box("service::rootful_in_the_box");
 }
 
 #[test]
@@ -52,22 +35,6 @@ fn rootless_in_the_box() {
 fn rootful_in_the_box() {
     service(true);
 }
-
-#[test]
-#[ignore = "runs in a box"]
-fn rootless_restarts_in_the_box() {
-    restarts(false);
-}
-
-#[test]
-#[ignore = "runs in a box"]
-fn rootful_restarts_in_the_box() {
-    restarts(true);
-}
-
-/// Settings that fit a box: no registry, no network.
-const SETTINGS: &str = "slots = 8\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\n\
-                        [profile.connected]\nslots = 2\njob.network = \"private\"\n";
 
 fn service(rootful: bool) {
     let windlass = Installed::new(rootful, SETTINGS);
@@ -154,9 +121,6 @@ fn gitlab_runner_may_call_and_is_stopped_gently(windlass: &Installed) {
 fn server() -> Image {
     Image::busybox().expose(8080).cmd(&["httpd", "-f", "-p", "8080", "-h", "/etc"])
 }
-
-/// A stage that ends when the file is there.
-const UNTIL_TOLD: &str = "echo started\nuntil [ -e /builds/go ]; do sleep 0.05; done\necho whole\n";
 
 fn a_job_outlives_every_end_of_the_daemon(windlass: &Installed, image: &str) {
     windlass.add_to_unit("WatchdogSec=5s\nLimitCORE=0");
@@ -274,91 +238,4 @@ fn the_journal_can_be_asked_for_a_job(windlass: &Installed, image: &str) {
     let stage = messages(&[&id, "STAGE=build_script"]);
     assert!(stage.len() == 1 && stage[0].contains("has ended with exit code 3"), "{stage:?}");
     assert_eq!(messages(&["PROJECT=no/where"]).concat().matches("job").count(), 0);
-}
-
-/// What each job of the loop prints, line by line.
-fn lines() -> Vec<String> {
-    (0..40).flat_map(|round| (0..10).map(move |line| format!("line {round} {line}"))).collect()
-}
-
-/// Eight jobs at a time, while the service is upgraded, restarted and killed at random moments, with fewer slots and more again.
-fn restarts(rootful: bool) {
-    let windlass = Installed::new(rootful, SETTINGS);
-    let image = windlass.image(&Image::busybox());
-    let number = std::env::var("WINDLASS_RESTARTS").map_or(10, |number| number.parse().expect("a number"));
-    let seed = fastrand::u64(..);
-    eprintln!("{number} restarts, seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let over = AtomicBool::new(false);
-    let script = "for i in $(seq 0 39); do for j in 0 1 2 3 4 5 6 7 8 9; do echo \"line $i $j\"; done; sleep 0.1; done";
-    let done = std::thread::scope(|scope| {
-        let runners: Vec<_> = (0..8)
-            .map(|_| {
-                scope.spawn(|| {
-                    let runner = Runner::on(&windlass);
-                    let mut done = 0;
-                    while !over.load(Ordering::Relaxed) {
-                        let outcome = runner.play(&Job::new(&image).script(&[script]));
-                        outcome.expect(State::Success);
-                        let printed = String::from_utf8_lossy(&outcome.call("build_script").stdout).into_owned();
-                        let got: Vec<&str> = printed.lines().filter(|line| line.starts_with("line ")).collect();
-                        assert_eq!(got, lines(), "something of its output is lost");
-                        assert!(!outcome.log().contains("aiting for windlassd"), "{}", outcome.log());
-                        done += 1;
-                    }
-                    done
-                })
-            })
-            .collect();
-        // A job that fails ends the loop.
-        let failed = || runners.iter().any(|runner| runner.is_finished());
-        let trouble = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for round in 0..number {
-                std::thread::sleep(Duration::from_millis(random.u64(100..2500)));
-                if failed() {
-                    break;
-                }
-                let slots = if round % 3 == 1 { 6 } else { 8 };
-                windlass.configure("60-slots.toml", &format!("slots = {slots}\n"));
-                if round % 4 == 0 {
-                    windlass.upgrade();
-                }
-                if round % 2 == 0 {
-                    windlass.restart()
-                } else {
-                    windlass.crash()
-                }
-                for arguments in [&["ps"][..], &["run", "--rm", "--network=none", &image, "true"][..]] {
-                    let output = windlass.podman(arguments);
-                    assert!(output.status.success(), "round {round}, podman {arguments:?}: {}", text(&output));
-                }
-            }
-        }));
-        over.store(true, Ordering::Relaxed);
-        let done: Vec<_> = runners.into_iter().map(|runner| runner.join()).collect();
-        if let Err(trouble) = trouble {
-            std::panic::resume_unwind(trouble);
-        }
-        done.into_iter()
-            .map(|done| done.unwrap_or_else(|_| panic!("a job failed\n{}", windlass.journal(&[]))))
-            .sum::<u32>()
-    });
-    eprintln!("{done} jobs");
-    assert!(done >= 8);
-    windlass.configure("60-slots.toml", "slots = 8\n");
-    windlass.restart();
-    nothing_is_left(&windlass);
-}
-
-fn nothing_is_left(windlass: &Installed) {
-    until("no slot is held", PATIENCE, || {
-        let status = windlass.status();
-        let slots = status["slots"].as_array().unwrap();
-        slots.len() == 10
-            && slots.iter().all(|slot| slot["lease"].is_null())
-            && status["leases"] == Value::Array(vec![])
-    });
-    assert_eq!(fs::read_dir("/run/windlass/leases").unwrap().count(), 0);
-    let left = windlass.podman(&["ps", "--all", "--quiet", "--filter", "label=io.windlass.daemon"]);
-    assert!(left.status.success() && left.stdout.is_empty(), "{}", text(&left));
 }
