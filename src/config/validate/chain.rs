@@ -113,7 +113,7 @@ pub(super) fn webhook(given: &WebhookKeys) -> WebhookSettings {
     }
 }
 
-fn span(
+pub(super) fn span(
     check: &mut Checker,
     key: &str,
     given: Option<TimeSpan>,

@@ -3,6 +3,7 @@
 
 pub mod chain;
 pub mod disk;
+mod doctor;
 pub mod door;
 pub mod images;
 pub mod jobs;
