@@ -37,6 +37,7 @@ pub mod scripts;
 pub mod site;
 pub mod storage;
 pub mod updater;
+pub mod volume;
 pub mod wait;
 
 pub use attempt::{Attempt, Runner};
