@@ -12,7 +12,8 @@ fetched, and no rights are needed. NAME is one of
   busybox   static busybox and its applets, /bin/sh, no bash
   git       bash, git, git-lfs where this host has it, coreutils and setpriv with their libraries; a setuid-root setpriv as
             /usr/bin/suid-setpriv
-  buildah   as git, with buildah, podman and newuidmap; root and app have subordinate ids
+  buildah   as git, with buildah, podman, newuidmap, and fuse-overlayfs where this host has it; root and app have
+            subordinate ids
   databases as git, with PostgreSQL (in /usr/lib/postgresql/*/bin) and Redis, from this host or from the packages that
             scripts/prepare.sh --for test has put into target/packages; Debian and its like only
   scratch   one static program, /hello, and nothing else
@@ -143,6 +144,8 @@ make_buildah() {
     add_program "$root" "$runtime" "/usr/bin/$(basename "$runtime")"
     printf '%s\n' 'root:1:65535' 'app:1:999' 'app:1235:58766' | tee "$root/etc/subuid" >"$root/etc/subgid"
     printf '%s\n' '{"default": [{"type": "insecureAcceptAnything"}]}' >"$root/etc/containers/policy.json"
+    # Where the kernel's overlay can't be had; a host without it has none of the tests of that.
+    if program=$(type -P fuse-overlayfs); then add_program "$root" "$program" /usr/bin/fuse-overlayfs; fi
     # What is built on in the tests: a base without a registry.
     cp -L "$(static_busybox)" "$root/usr/share/base/busybox"
 }

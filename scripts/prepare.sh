@@ -79,6 +79,10 @@ if [[ $purpose == test ]]; then
   [[ $family != debian ]] || need lintian lintian lintian
   need buildah buildah buildah
   need setcap libcap2-bin libcap
+  need fuse-overlayfs fuse-overlayfs fuse-overlayfs
+  # File systems for podman's storage in a file.
+  need mkfs.btrfs btrfs-progs btrfs-progs
+  need mkfs.xfs xfsprogs xfsprogs
   need docker-registry docker-registry docker-distribution
   need xz xz-utils xz
   need zstd zstd zstd

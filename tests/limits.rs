@@ -4,7 +4,11 @@
 
 mod support;
 
-use support::{Host, Image, Job, Runner, State, storage};
+use std::process::Command;
+
+use support::storage::Storage;
+use support::volume::Volume;
+use support::{Host, Image, Job, Outcome, Runner, State, storage};
 
 /// Whether this host can limit what a container of ours uses; says so when it can't.
 fn enforced(host: &Host, controller: &str) -> bool {
@@ -199,4 +203,45 @@ fn a_storage_size_that_podmans_storage_can_not_bound_is_said_and_left_out() {
     assert!(status["daemon"]["warnings"].to_string().contains(said), "{status}");
     let job = Job::new(&host.image(&Image::busybox())).script(&["echo it runs"]);
     Runner::new(&host).play(&job).expect(State::Success).expect_log(said).expect_log("it runs");
+}
+
+/// A job that writes 96 MiB, with `storage_size = "64 MiB"`, on podman's storage with this driver on a file system of its own; the
+/// daemon's log too. None where this host can't mount that.
+fn writes_on(driver: &str, make: &str, options: &str) -> Option<(Outcome, String)> {
+    let dir = tempfile::Builder::new().prefix("wl-").tempdir().unwrap();
+    let volume = match Volume::mount(make, options, &dir.path().join("graph")) {
+        Ok(volume) => volume,
+        Err(reason) => {
+            eprintln!("SKIPPED: {make} mounted with {options}: {reason}");
+            return None;
+        }
+    };
+    let own = Storage::own(dir.path(), driver);
+    let image = Image::busybox();
+    image.make(own.command());
+    let environment: String = own.environment().iter().map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+    let host = Host::configured(&format!("[job]\nstorage_size = '64 MiB'\n[podman.environment]\n{environment}"));
+    let job = Job::new(&image.name()).script(&["dd if=/dev/zero of=/big bs=1M count=96", "echo all written"]);
+    let outcome = Runner::new(&host).play(&job);
+    let log = host.log();
+    drop(host);
+    let unmount = Command::new("podman").envs(own.environment()).args(["unmount", "--all"]).output().unwrap();
+    assert!(unmount.status.success(), "{}", String::from_utf8_lossy(&unmount.stderr));
+    drop(volume);
+    Some((outcome, log))
+}
+
+#[test]
+fn a_storage_size_is_kept_on_xfs_with_project_quotas() {
+    let Some((outcome, log)) = writes_on("overlay", "mkfs.xfs", "pquota") else { return };
+    outcome.expect(State::script_failure(1)).expect_log("No space left on device");
+    assert!(!outcome.log().contains("all written") && !log.contains("`storage_size` can't be enforced"), "{log}");
+}
+
+#[test]
+fn a_storage_driver_with_which_podman_takes_no_size_is_said_and_jobs_run() {
+    let Some((outcome, log)) = writes_on("btrfs", "mkfs.btrfs", "noatime") else { return };
+    let said = "is left out: podman has no such bound with its storage driver btrfs";
+    outcome.expect(State::Success).expect_log(said).expect_log("all written");
+    assert!(log.contains(said), "{log}");
 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::config;
-use crate::doctor::{Host, Level, Options, Row, Subject, examine};
+use crate::doctor::{Host, Level, Options, RUNNER_CONFIG, Row, Subject, examine};
 
 /// Exit code when there is an error (or, with --strict, a warning).
 const BAD: u8 = 1;
@@ -54,7 +54,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// gitlab-runner's configuration
-    #[arg(long, value_name = "FILE", default_value = "/etc/gitlab-runner/config.toml")]
+    #[arg(long, value_name = "FILE", default_value = RUNNER_CONFIG)]
     runner_config: PathBuf,
     /// The image of the job that builds an image [default: one that is here, with buildah or podman in its name]
     #[arg(long, value_name = "IMAGE")]
@@ -113,6 +113,7 @@ async fn look(arguments: &DoctorArgs) -> Result<(String, Vec<Row>)> {
         build_image: arguments.build_image.clone(),
         quick: arguments.quick,
         root: arguments.root.clone(),
+        own: None,
     };
     let host = Host::look(options).await?;
     let progress = std::io::stderr().is_terminal();

@@ -370,5 +370,6 @@ table! {
         token_file: Text<HostDirectory>,
         base_path: Text<BasePath>,
         hosts: List<HostName>,
+        doctor_interval: TimeSpan,
     }
 }

@@ -16,6 +16,18 @@ use crate::protocol::daemon::{Reply, Request, Status};
 /// How long the daemon may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// gitlab-runner's configuration, where its packages have it.
+pub const RUNNER_CONFIG: &str = "/etc/gitlab-runner/config.toml";
+
+/// What the daemon knows of itself: it goes by what is in effect, whatever the files say by now.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The settings in effect.
+    pub settings: Settings,
+    /// What it would say of itself.
+    pub status: Status,
+}
+
 /// What the administrator has said.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -33,6 +45,8 @@ pub struct Options {
     pub quick: bool,
     /// Where the host's files are.
     pub root: PathBuf,
+    /// Where it is the daemon that looks; none: the configuration is read, and the daemon asked.
+    pub own: Option<Own>,
 }
 
 /// The user that the service runs as.
@@ -53,7 +67,7 @@ pub struct ServiceUser {
 pub struct Host {
     /// What the administrator has said.
     pub options: Options,
-    /// The settings; the defaults where the configuration is wrong.
+    /// The settings in effect, as far as that is known; the defaults where the configuration is wrong.
     pub settings: Settings,
     /// What is wrong with the configuration.
     pub wrong: Option<ConfigErrors>,
@@ -77,9 +91,14 @@ impl Host {
     /// # Errors
     /// When there is no user of the given name, or the default configuration can't be had.
     pub async fn look(options: Options) -> Result<Self> {
-        let (settings, wrong) = match config::load(&options.config) {
-            Ok(settings) => (settings, None),
-            Err(errors) => (config::parse(&options.config, "")?, Some(errors)),
+        let (read, wrong) = match config::load(&options.config) {
+            Ok(settings) => (Some(settings), None),
+            Err(errors) => (None, Some(errors)),
+        };
+        let settings = match (&options.own, read) {
+            (Some(own), _) => own.settings.clone(),
+            (None, Some(settings)) => settings,
+            (None, None) => config::parse(&options.config, "")?,
         };
         let files = Files::below(&options.root);
         let systemd = files.has("/run/systemd/system");
@@ -97,13 +116,10 @@ impl Host {
             Err(format!("the service's podman is that of user {}", user.name))
         };
         let socket = options.socket.clone().unwrap_or_else(|| settings.socket.path.clone());
-        let asked = socket.clone();
-        let status = tokio::task::spawn_blocking(move || match ask(&asked, &Request::Status, ANSWER_WITHIN) {
-            Ok(Reply::Status(status)) => Ok(status),
-            Ok(_) => Err(crate::cli::ask::unexpected().to_string()),
-            Err(error) => Err(format!("{error:#}")),
-        });
-        let status = status.await.context("ask the daemon")?;
+        let status = match &options.own {
+            Some(own) => Ok(Box::new(own.status.clone())),
+            None => asked(socket.clone()).await?,
+        };
         Ok(Self { settings, wrong, user, podman, files, socket, status, systemd, options })
     }
 
@@ -112,6 +128,16 @@ impl Host {
     pub fn is_rootful(&self) -> bool {
         self.user.uid.is_root()
     }
+}
+
+/// What the daemon says of itself, or why it says nothing.
+async fn asked(socket: PathBuf) -> Result<Result<Box<Status>, String>> {
+    let asking = tokio::task::spawn_blocking(move || match ask(&socket, &Request::Status, ANSWER_WITHIN) {
+        Ok(Reply::Status(status)) => Ok(status),
+        Ok(_) => Err(crate::cli::ask::unexpected().to_string()),
+        Err(error) => Err(format!("{error:#}")),
+    });
+    asking.await.context("ask the daemon")
 }
 
 /// The unit's user where the unit goes by this configuration, else the owner of the daemon's directories, else the unit's again.

@@ -16,6 +16,7 @@ mod host;
 mod ids;
 mod network;
 mod podman;
+mod rounds;
 mod run;
 mod runner;
 mod runner_config;
@@ -27,7 +28,8 @@ mod targets;
 mod webhooks;
 
 pub use finding::{Finding, Level, Row, Subject};
-pub use host::{Host, Options};
+pub use host::{Host, Options, Own, RUNNER_CONFIG};
+pub use rounds::{Practice, Round, Rounds};
 
 /// Looks at one subject.
 pub async fn examine(host: &Host, subject: Subject) -> Vec<Row> {

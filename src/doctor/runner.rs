@@ -56,11 +56,15 @@ pub async fn check(host: &Host) -> Vec<Finding> {
                 "install and register gitlab-runner; `windlass doctor --runner-config FILE` for a file elsewhere";
             return vec![Finding::skipped("runner-config", what, Some(remedy))];
         }
+        Err(Unread::Denied) => {
+            let what = format!("only root may read {file}");
+            findings.push(Finding::skipped("runner-config", what, Some("sudo windlass doctor --only runner")));
+        }
         Err(Unread::Wrong(error)) => findings.push(Finding::error(
             "runner-config",
             format!("{file}: {error}"),
-            "gitlab-runner can't read it either, or only root may: then run doctor as root",
-            format!("gitlab-runner verify -c {file}; sudo windlass doctor"),
+            "gitlab-runner can't read it either",
+            format!("gitlab-runner verify -c {file}"),
         )),
         Ok(config) => {
             if let Ok(about) = std::fs::metadata(path) {

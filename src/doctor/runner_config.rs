@@ -152,6 +152,8 @@ pub fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
 pub enum Unread {
     /// There is no file.
     Missing,
+    /// This user may not read it.
+    Denied,
     /// It can't be read, or is not TOML.
     Wrong(String),
 }
@@ -160,6 +162,7 @@ pub enum Unread {
 pub fn load(path: &Path) -> Result<RunnerConfig, Unread> {
     let text = run::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Unread::Missing,
+        std::io::ErrorKind::PermissionDenied => Unread::Denied,
         _ => Unread::Wrong(error.to_string()),
     })?;
     // The whole message would show the line, which may be that of a token.

@@ -19,6 +19,8 @@ pub struct States {
     pub podman_answers: Option<bool>,
     /// Whether GitLab answers; none: it was not asked.
     pub gitlab_answers: Option<bool>,
+    /// How many errors doctor found when it looked last; none: it has not looked.
+    pub doctor_errors: Option<i64>,
     /// How many slots of each profile are `free`, `busy`, or `going` with their jobs.
     pub slots: BTreeMap<(String, &'static str), i64>,
     /// How many jobs wait for a slot of each profile.
@@ -94,6 +96,14 @@ impl States {
         }
         if let Some(answers) = self.gitlab_answers {
             one("gitlab_up", "Whether GitLab answered when it was asked last", None, flag(answers));
+        }
+        if let Some(errors) = self.doctor_errors {
+            one(
+                "doctor_errors",
+                "What windlassd calls an error of its host, as windlass doctor does",
+                None,
+                number(errors),
+            );
         }
         let slots = self.slots.iter().map(|((profile, state), count)| {
             (vec![("profile", profile.clone()), ("state", (*state).to_owned())], *count)

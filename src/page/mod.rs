@@ -26,30 +26,27 @@ use tokio_util::task::TaskTracker;
 use warp::{Filter, Rejection, Reply};
 
 use crate::config::PageSettings;
-use crate::controller::Controller;
-use crate::executor::Executor;
 use crate::sys::secrets::Secret;
 use live::Live;
 use login::Login;
-use moment::Sources;
 use render::Rendering;
 use routes::Site;
 
 pub use login::TOKEN_MIN;
+pub use moment::Sources;
 
 /// The whole site, with its tasks.
 pub fn site(
     settings: PageSettings,
     token: Option<Secret>,
-    executor: Option<Arc<Executor>>,
-    controller: Option<Arc<Controller>>,
+    sources: Sources,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) -> impl Filter<Extract = (impl Reply,), Error = Rejection> + Clone + Send + Sync + 'static {
     // With a token, a foreign page that points its own name here has no session; without one it would see everything.
     let is_open = token.is_none();
-    let (has_jobs, has_chain) = (executor.is_some(), controller.is_some());
-    let rendering = Arc::new(Rendering::new(Sources::new(executor, controller), &settings.base_path));
+    let (has_jobs, has_chain) = (sources.has_jobs(), sources.has_chain());
+    let rendering = Arc::new(Rendering::new(sources, &settings.base_path));
     let live = Arc::new(Live::new(Arc::clone(&rendering), tasks.clone(), shutdown));
     tasks.spawn(Arc::clone(&live).run());
     routes::site(Arc::new(Site {

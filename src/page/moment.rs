@@ -6,11 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Mutex;
 
+use super::view::doctor::Doctor;
 use super::view::now::{Now, now};
 use super::view::past::{DAY, DAYS, DiskPast, Jobs, disk_past};
 use super::view::timeline::last_rebuild;
 use super::view::{Chain, Findings, ProjectPast, disk};
 use crate::controller::Controller;
+use crate::doctor::Rounds;
 use crate::executor::{Executor, Usage};
 use crate::history::History;
 use crate::protocol::chain::{ChainReply, ChainRequest, ChainStatus};
@@ -53,6 +55,7 @@ pub struct Sources {
     /// None: this daemon looks after the chain alone.
     executor: Option<Arc<Executor>>,
     controller: Option<Arc<Controller>>,
+    doctor: Rounds,
     started_at: SystemTime,
     moment: Kept<Moment>,
     usage: Kept<BTreeMap<String, Usage>>,
@@ -64,10 +67,11 @@ pub struct Sources {
 impl Sources {
     /// These parts of the daemon.
     #[must_use]
-    pub fn new(executor: Option<Arc<Executor>>, controller: Option<Arc<Controller>>) -> Self {
+    pub fn new(executor: Option<Arc<Executor>>, controller: Option<Arc<Controller>>, doctor: Rounds) -> Self {
         Self {
             executor,
             controller,
+            doctor,
             started_at: SystemTime::now(),
             moment: Mutex::default(),
             usage: Mutex::default(),
@@ -75,6 +79,18 @@ impl Sources {
             jobs: Mutex::default(),
             findings: Mutex::default(),
         }
+    }
+
+    /// Whether jobs run here.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        self.executor.is_some()
+    }
+
+    /// Whether there is a chain.
+    #[must_use]
+    pub fn has_chain(&self) -> bool {
+        self.controller.is_some()
     }
 
     /// What there is now.
@@ -114,6 +130,7 @@ impl Sources {
         };
         let of_chain = self.controller.as_ref().map(|controller| controller.troubles()).unwrap_or_default();
         now.warnings.extend(of_chain.into_iter().map(|problem| format!("the chain: {problem}")));
+        now.doctor = self.doctor.borrow().as_deref().map(Doctor::of);
         now
     }
 

@@ -13,6 +13,7 @@ use super::health::{Facts, Health, readiness};
 use super::parts::Parts;
 use super::socket;
 use crate::config::Settings;
+use crate::doctor::{Level, Rounds};
 use crate::http;
 use crate::http::admin::{Readiness, Source};
 use crate::metrics::Metrics;
@@ -66,6 +67,8 @@ pub struct Panel {
     pub metrics: Arc<Metrics>,
     /// Life and readiness.
     pub health: Arc<Health>,
+    /// What doctor found last; none: it does not look.
+    pub doctor: Option<Rounds>,
 }
 
 impl Panel {
@@ -93,6 +96,8 @@ impl Source for Panel {
         let mut states = self.parts.has_executor().map(|executor| executor.states()).unwrap_or_default();
         states.ready = readiness(&facts).not_ready.is_empty();
         (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
+        let round = self.doctor.as_ref().and_then(|doctor| doctor.borrow().clone());
+        states.doctor_errors = round.map(|round| round.of(Level::Error).count().try_into().unwrap_or(i64::MAX));
         states.chain = self.parts.has_chain().map(|chain| chain.counts());
         if let Some(counts) = self.parts.has_chain().map(|chain| chain.image_counts()) {
             let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

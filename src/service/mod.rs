@@ -20,7 +20,7 @@ mod reload;
 mod socket;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use self::page::PageServer;
 use crate::config::Settings;
+use crate::doctor::{Own, Practice, Rounds};
 use crate::executor::{Executor, Observers};
 use crate::history::{History, Writer};
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ const DRAIN: Duration = Duration::from_secs(15);
 
 /// The service, ready to run.
 pub struct Service {
+    /// The main file of the configuration.
+    file: PathBuf,
     parts: Arc<Parts>,
     chain: Option<Chain>,
     page: Option<PageServer>,
@@ -98,8 +101,9 @@ impl Service {
         let parts = Arc::new(parts);
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());
-        let reload = Arc::new(Reload::new(file, settings, Arc::clone(&parts), gate, Arc::clone(&line)));
+        let reload = Arc::new(Reload::new(file.clone(), settings, Arc::clone(&parts), gate, Arc::clone(&line)));
         Ok(Self {
+            file,
             parts,
             chain,
             listener,
@@ -124,10 +128,12 @@ impl Service {
         let signals = self.signals.handle();
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
         let health = Arc::<Health>::default();
+        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_interval()));
         let panel = Arc::new(Panel {
             parts: Arc::clone(&self.parts),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&health),
+            doctor: doctor.clone(),
         });
         self.tasks.spawn(self.writer.run(self.shutdown.clone()));
         self.admin.spawn(&panel, &self.tasks, &self.shutdown);
@@ -145,9 +151,9 @@ impl Service {
             self.tasks.spawn(Arc::clone(executor).purge_forever());
             self.tasks.spawn(Arc::clone(executor).observe_forever());
         }
-        if let Some(page) = self.page {
+        if let (Some(page), Some(doctor)) = (self.page, doctor) {
             let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
-            page.spawn(self.parts.has_executor().cloned(), controller, &self.tasks, &self.shutdown);
+            page.spawn(self.parts.has_executor().cloned(), controller, doctor, &self.tasks, &self.shutdown);
         }
         if let Some(chain) = self.chain {
             chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
@@ -175,6 +181,15 @@ impl Service {
             );
         }
         result
+    }
+
+    /// Has doctor look at this host from time to time; where what it found last is to be seen.
+    fn doctor(&self, every: Duration) -> Rounds {
+        let (reload, parts) = (Arc::clone(&self.reload), Arc::clone(&self.parts));
+        let own = move || Own { settings: reload.settings(), status: parts.status() };
+        let (practice, rounds) = Practice::new(self.file.clone(), every, own);
+        self.tasks.spawn(practice.run(self.shutdown.clone()));
+        rounds
     }
 }
 

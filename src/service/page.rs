@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::socket;
 use crate::config::{PageListen, PageSettings, Settings};
 use crate::controller::Controller;
+use crate::doctor::Rounds;
 use crate::executor::Executor;
 use crate::http::{self, Bounds};
 use crate::page::{self, TOKEN_MIN};
@@ -61,15 +62,22 @@ impl PageServer {
         Ok(Some(Self { listening, settings: page.clone(), token }))
     }
 
+    /// How often doctor looks for it.
+    pub fn doctor_interval(&self) -> Duration {
+        self.settings.doctor_interval
+    }
+
     /// Starts its tasks.
     pub fn spawn(
         self,
         executor: Option<Arc<Executor>>,
         controller: Option<Arc<Controller>>,
+        doctor: Rounds,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) {
-        let site = page::site(self.settings, self.token, executor, controller, tasks.clone(), shutdown.clone());
+        let sources = page::Sources::new(executor, controller, doctor);
+        let site = page::site(self.settings, self.token, sources, tasks.clone(), shutdown.clone());
         let bounds = Bounds { all_within: LASTS, ..Bounds::default() };
         match self.listening {
             Listening::Port(port) => {

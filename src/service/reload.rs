@@ -52,14 +52,18 @@ impl Reload {
         notify::ready();
     }
 
+    /// The settings in effect.
+    pub fn settings(&self) -> Settings {
+        match self.parts.has_executor() {
+            Some(executor) => (*executor.settings()).clone(),
+            None => self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
     fn take_over(&self) -> Result<Change, String> {
         let read = config::load(&self.file).map_err(|errors| errors.to_string())?;
         let executor = self.parts.has_executor();
-        let now = match executor {
-            Some(executor) => (*executor.settings()).clone(),
-            None => self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        };
-        let mut change = config::change(&now, read)?;
+        let mut change = config::change(&self.settings(), read)?;
         // What can fail comes first: a configuration is in effect as a whole or not at all.
         let prepared = if executor.is_some() { Executor::prepare_for(&change.settings) } else { Ok(()) };
         prepared.and_then(|()| self.gate.change(&change.settings.socket)).map_err(|error| format!("{error:#}"))?;

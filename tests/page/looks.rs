@@ -8,7 +8,7 @@ use crate::support::chain::Chain;
 use crate::support::gitlab::FakeGitlab;
 use crate::support::page::PageAt;
 use crate::support::registry::free_port;
-use crate::support::{Image, Job, Runner, until, wait::seconds};
+use crate::support::{Host, Image, Job, Runner, until, wait::seconds};
 
 /// A chain with something in every state that is easily had, a job that runs and a lane.
 fn busy(page: PageAt) -> (Chain, Vec<String>) {
@@ -124,4 +124,27 @@ fn names_that_mean_harm_are_nothing_but_names() {
     browser.open(&page.url("/chain"));
     assert!(browser.text("#projects").contains("images/<script>"));
     job.finish();
+}
+
+#[test]
+fn the_script_says_ages_as_the_server_does() {
+    let page = PageAt(free_port());
+    let _host = Host::configured(&page.settings());
+    let browser = Browser::start();
+    browser.open(&page.url("/disk"));
+    browser.until_live();
+    // Half a unit before the next words, so that the test has time.
+    let ages = [20, 60 + 20, 3600 + 90, 86_400 + 1800, 2 * 86_400 + 5400, 40 * 86_400 + 7200];
+    for seconds in ages {
+        browser.run(&format!(
+            "const time = document.createElement('time');\
+             time.id = 'age-{seconds}'; time.dateTime = new Date(Date.now() - {seconds}000).toISOString();\
+             document.querySelector('footer').append(time)"
+        ));
+    }
+    for age in ages {
+        let said =
+            |text: &str| (age..age + 20).any(|seconds| text == format!("{} ago", windlass::words::rough(seconds)));
+        until("the script has said it", seconds(10), || said(&browser.text(&format!("#age-{age}"))));
+    }
 }

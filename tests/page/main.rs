@@ -8,6 +8,7 @@ mod support;
 mod access;
 mod api;
 mod chain;
+mod doctor;
 mod large;
 mod looks;
 mod now;

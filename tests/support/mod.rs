@@ -41,6 +41,7 @@ pub mod site;
 pub mod storage;
 pub mod tables;
 pub mod updater;
+pub mod volume;
 pub mod wait;
 
 pub use attempt::{Attempt, Runner};

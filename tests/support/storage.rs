@@ -60,9 +60,20 @@ impl Storage {
         users.lock().unwrap();
         let storage = Self { account: account.clone(), dir, users };
         storage.remove_earlier_boots(&all);
-        storage.configure();
+        storage.configure("overlay");
         storage.remove_leftovers();
         storage.users.lock_shared().unwrap();
+        storage
+    }
+
+    /// One that nobody else uses, with this driver, in a directory that the test removes; images and containers are in its `graph`.
+    pub fn own(dir: &Path, driver: &str) -> Self {
+        for made in ["net", "xdg"] {
+            fs::create_dir(dir.join(made)).unwrap();
+        }
+        let users = File::create(dir.join("users.lock")).unwrap();
+        let storage = Self { account: Account::Own, dir: dir.to_owned(), users };
+        storage.configure(driver);
         storage
     }
 
@@ -105,12 +116,12 @@ impl Storage {
         }
     }
 
-    fn configure(&self) {
+    fn configure(&self, driver: &str) {
         let dir = self.dir.display();
         let runtime = if on_path("runc") { "runtime = \"runc\"\n" } else { "" };
         self.write(
             "storage.conf",
-            &format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{dir}/graph\"\nrootless_storage_path = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n"),
+            &format!("[storage]\ndriver = \"{driver}\"\ngraphroot = \"{dir}/graph\"\nrootless_storage_path = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n"),
         );
         self.write(
             "containers.conf",

@@ -3,6 +3,7 @@
 use crate::config::keys::PageKeys;
 use crate::config::settings::PageSettings;
 use crate::config::texts::Text;
+use crate::config::values::TimeSpan;
 
 pub(super) fn page(settings: &PageSettings) -> PageKeys {
     PageKeys {
@@ -10,5 +11,6 @@ pub(super) fn page(settings: &PageSettings) -> PageKeys {
         token_file: settings.token_file.as_ref().map(|path| Text::of(path.display().to_string())),
         base_path: Some(Text::of(&settings.base_path)),
         hosts: Some(settings.hosts.iter().map(Text::of).collect()),
+        doctor_interval: Some(TimeSpan(settings.doctor_interval)),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub struct PageSettings {
     pub base_path: String,
     /// Names that browsers on this host may call it by, beside localhost.
     pub hosts: Vec<String>,
+    /// How often the daemon looks at its host as `windlass doctor` does, for what the page shows of that.
+    pub doctor_interval: Duration,
 }
 
 /// Where the page is served.

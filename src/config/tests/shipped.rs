@@ -169,6 +169,7 @@ fn values_that_a_container_could_not_have_are_refused_with_their_place() {
         ("[page]\nlisten = '192.0.2.1:9253'", "page.listen", "token_file"),
         ("[page]\nbase_path = 'windlass/'", "page.base_path", "/windlass"),
         ("[page]\nhosts = ['http://x']", "page.hosts", "http://x"),
+        ("[page]\ndoctor_interval = '0s'", "page.doctor_interval", "between"),
         ("[purge]\nmin_free = '110%'", "purge.min_free", "\"100%\""),
         ("[purge]\nmin_free = '10'", "purge.min_free", "\"10%\""),
         ("[purge]\nmin_free_inodes = '10 GiB'", "purge.min_free_inodes", "\"5%\""),

@@ -129,7 +129,7 @@ pub(super) fn feed(check: &mut Checker, given: &FeedKeys, chain: &ChainSettings)
     settings
 }
 
-fn span(
+pub(super) fn span(
     check: &mut Checker,
     key: &str,
     given: Option<TimeSpan>,

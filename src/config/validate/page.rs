@@ -1,11 +1,17 @@
 //! `[page]`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::checks::Checker;
 use crate::config::input::Origin;
 use crate::config::keys::PageKeys;
 use crate::config::settings::{PageListen, PageSettings};
+
+/// Doctor's programs cost some tenths of a second of CPU time: nothing at this pace.
+const DOCTOR_EVERY: Duration = Duration::from_secs(15 * 60);
+/// The shortest and the longest pace.
+const DOCTOR_SPAN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 pub(super) fn page(check: &mut Checker, given: &PageKeys, run_dir: &Path) -> PageSettings {
     // Whoever may open the socket may look: a port of loopback would be open to every user of the host.
@@ -15,6 +21,13 @@ pub(super) fn page(check: &mut Checker, given: &PageKeys, run_dir: &Path) -> Pag
         token_file: given.token_file.as_ref().map(|path| path.0.clone().into()),
         base_path: given.base_path.as_ref().map(|path| path.0.clone()).unwrap_or_default(),
         hosts: super::more::list(given.hosts.as_ref()),
+        doctor_interval: super::chain::span(
+            check,
+            "page.doctor_interval",
+            given.doctor_interval,
+            DOCTOR_EVERY,
+            DOCTOR_SPAN,
+        ),
     };
     if let Some(listen) = settings.listen.as_ref().filter(|listen| !listen.is_local())
         && settings.token_file.is_none()

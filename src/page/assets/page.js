@@ -11,12 +11,16 @@
     say.dataset.state = name;
   };
 
+  // As src/words.rs says it.
   const age = (seconds) => {
     const s = Math.max(0, Math.floor(seconds));
-    if (s < 60) return `${s} s`;
-    if (s < 3600) return `${Math.floor(s / 60)} min`;
-    if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-    return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+    const [days, hours, minutes] = [86400, 3600, 60].map((unit) => Math.floor(s / unit));
+    const rest = (count, unit) => (count ? ` ${count}${unit}` : '');
+    if (days >= 30) return `${days}days`;
+    if (days) return `${days}day${days === 1 ? '' : 's'}${rest(hours % 24, 'h')}`;
+    if (hours) return `${hours}h${rest(minutes % 60, 'm')}`;
+    if (minutes) return `${minutes}m${rest(s % 60, 's')}`;
+    return `${s}s`;
   };
 
   const tellAges = (root) => {

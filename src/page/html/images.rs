@@ -1,10 +1,8 @@
 //! The page of the images that come from elsewhere, and of what else the chain's audit finds without asking anybody.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 
-use super::Part;
+use super::{Part, span};
 use crate::page::view::Findings;
 use crate::protocol::chain::{Finding, ImageAge};
 
@@ -41,7 +39,7 @@ fn table(name: &str, subject: &str, findings: &[&Finding], none: &str, ages: boo
                                 td { (verdict(finding)) }
                                 @if ages {
                                     td { (finding.age.as_ref().map_or("", last_move)) }
-                                    td { (finding.age.as_ref().and_then(|age| age.every_s).map(every).unwrap_or_default()) }
+                                    td { (finding.age.as_ref().and_then(|age| age.every_s).map(span).unwrap_or_default()) }
                                 }
                                 td { (finding.words) }
                             }
@@ -74,12 +72,6 @@ fn last_move(age: &ImageAge) -> &str {
         (None, Some(_)) => "not while it was watched",
         (None, None) => "",
     }
-}
-
-/// Seconds in days and hours.
-fn every(seconds: i64) -> String {
-    let hours = Duration::from_secs(u64::try_from(seconds).unwrap_or(0) / 3600 * 3600);
-    if hours.is_zero() { "less than an hour".to_owned() } else { humantime::format_duration(hours).to_string() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod chain;
 pub mod disk;
+mod doctor;
 pub mod door;
 pub mod images;
 pub mod jobs;
@@ -15,6 +16,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets;
 use super::view::seconds;
 use super::words::Look;
+use crate::words::rough;
 
 /// A part of a page.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -141,14 +143,9 @@ fn date_of(milliseconds: i64) -> String {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
-/// A length of time in the unit that fits.
+/// A length of time; one that two clocks have made negative is none.
 fn span(seconds: i64) -> String {
-    match seconds.max(0) {
-        s @ 0..60 => format!("{s} s"),
-        s @ 60..3600 => format!("{} min", s / 60),
-        s @ 3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        s => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
-    }
+    rough(seconds.max(0).unsigned_abs())
 }
 
 /// A state: sign and word.
@@ -187,7 +184,7 @@ mod tests {
     fn times_are_ages_where_they_stay_true() {
         let text = |clock| time(clock, "2026-01-01T00:00:00Z").into_string();
         let new_year = seconds("2026-01-01T00:00:00Z").expect("a date");
-        assert!(text(Clock::At(new_year + 3700)).contains(">1 h 1 min ago<"));
+        assert!(text(Clock::At(new_year + 3700)).contains(">1h 1m ago<"));
         assert!(text(Clock::Bare).contains(">2026-01-01 00:00:00 UTC<"));
     }
 

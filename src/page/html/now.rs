@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Clock, Part, badge, linked, meter, time};
+use super::{Clock, Part, badge, doctor, linked, meter, time};
 use crate::page::view::now::{Job, Now, Slot};
 use crate::page::words;
 
@@ -10,6 +10,7 @@ use crate::page::words;
 #[must_use]
 pub fn parts(now: &Now, clock: Clock) -> Vec<Part> {
     vec![
+        Part::new("doctor", &doctor::errors(now.doctor.as_ref(), clock)),
         Part::new("summary", &summary(now, clock)),
         Part::new("slots", &slots(now, clock)),
         Part::new("waiting", &waiting(now, clock)),
@@ -30,6 +31,7 @@ fn summary(now: &Now, clock: Clock) -> Markup {
         dl class="facts" {
             div { dt { "Slots in use" } dd { (now.busy) " of " (now.slots.iter().filter(|slot| !slot.goes).count()) } }
             div { dt { "Jobs waiting" } dd { (now.waiting.len()) } }
+            div { dt { "Doctor" } dd { (doctor::fact(now.doctor.as_ref(), clock)) } }
             div { dt { "Daemon" } dd { (now.version) ", started " (time(clock, &now.started_at)) } }
         }
     }

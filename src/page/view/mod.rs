@@ -1,6 +1,7 @@
 //! What the page shows, as plain data: the same for its HTML and for `/api/v1`. Made by pure functions of what the parts of the daemon say.
 
 pub mod disk;
+pub mod doctor;
 pub mod now;
 pub mod past;
 pub mod timeline;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::doctor::Doctor;
 use crate::executor::Usage;
 use crate::protocol::daemon::{LeaseStatus, Status};
 
@@ -18,6 +19,8 @@ pub struct Now {
     pub drained_since: Option<String>,
     /// What somebody should know or do something about.
     pub warnings: Vec<String>,
+    /// What doctor found when it looked last; none: it has not looked yet.
+    pub doctor: Option<Doctor>,
     /// Slots that are in use.
     pub busy: usize,
     /// Every slot.
@@ -119,6 +122,7 @@ pub fn now(status: &Status, usage: &BTreeMap<String, Usage>, gitlab: Option<&str
         started_at: status.daemon.started_at.clone(),
         drained_since: status.daemon.drained_since.clone(),
         warnings: status.daemon.warnings.iter().cloned().chain(status.leases.iter().filter_map(of_job)).collect(),
+        doctor: None,
         busy: status.slots.iter().filter(|slot| slot.lease.is_some()).count(),
         slots: slots.collect(),
         waiting,
