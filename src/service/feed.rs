@@ -34,7 +34,7 @@ impl FeedListener {
     /// When there is no token, it is too short, or the address is not to be had.
     pub async fn bind(settings: &Settings) -> Result<Option<Self>> {
         let Some(address) = settings.feed.listen else { return Ok(None) };
-        let token = secrets::read(settings.feed.token_file.as_deref(), "feed-token", "[feed] token_file")?;
+        let token = secrets::read_if_given(settings.feed.token_file.as_deref(), "feed-token", "[feed] token_file")?;
         let token = token.context(
             "[feed] needs a token that hosts show: put one into a file (head -c 24 /dev/urandom | base64), mode 0600, and name it as \
              token_file in [feed], or hand it over as the systemd credential feed-token",

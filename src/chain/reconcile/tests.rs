@@ -332,8 +332,8 @@ fn ten_thousand_projects_are_decided_at_once() {
     assert!(!plan.triggers.is_empty());
     let edges: usize = facts.projects.values().map(|project| project.edges.len()).sum();
     eprintln!("{edges} edges, {} triggers in {took:.1?}", plan.triggers.len());
-    // Little optimisation, and other tests beside it.
-    assert!(took < std::time::Duration::from_millis(250), "{took:?}");
+    // Without optimisation, and other tests beside it.
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
