@@ -62,6 +62,10 @@ fi
 unit=''
 if [[ -d /run/systemd/system ]]; then
   unit=$(sed -n 's/^0:://p' /proc/self/cgroup)
+  unit=${unit%/}
+fi
+# A systemd that has none of its units in version 2 has no say there.
+if [[ -n $unit ]]; then
   # A cgroup that passes controllers on has no processes of its own.
   mkdir -p "/sys/fs/cgroup$unit/script"
   echo "$$" >"/sys/fs/cgroup$unit/script/cgroup.procs"

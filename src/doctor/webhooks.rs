@@ -50,6 +50,11 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         return vec![Finding::skipped("webhooks", "left out by --quick", None)];
     }
     let mut findings = vec![endpoint(url, ask(settings, url).await)];
+    if settings.chain.dry_run {
+        let remedy = "take dry_run in [chain] of windlass.toml away; then systemctl restart windlass";
+        findings.push(Finding::skipped("webhooks", "none is set up or mended while dry_run is set", Some(remedy)));
+        return findings;
+    }
     let client = match api::client(host) {
         Ok(Some(client)) if client.has_token() => client,
         _ => {

@@ -245,6 +245,7 @@ impl Executor {
     /// # Errors
     /// When no room is left at all: what a job needs to begin would fail, in words that name neither disk nor remedy.
     pub(super) async fn make_room(self: &Arc<Self>, log: &JobLog) -> Result<(), Failure> {
+        let mut released = false;
         for short in self.short_of() {
             let since = Instant::now();
             let removed = self.purge(&PurgeRequest::default()).await;
@@ -254,7 +255,10 @@ impl Executor {
             while self.lanes.in_trash().bytes > 0 && !self.short_of().is_empty() && Instant::now() < until {
                 tokio::time::sleep(ROOM_LOOK).await;
             }
-            if self.short_of().iter().any(|still| still.path == short.path) && !self.release_for_room(log) {
+            let still_short = self.short_of().iter().any(|still| still.path == short.path);
+            let releases = still_short && self.release_for_room(log);
+            released |= releases;
+            if still_short && !releases {
                 log.line(format!(
                     "Warning: only {} are free on {} ({} should be), and nothing is left that may be removed",
                     short.free,
@@ -269,9 +273,14 @@ impl Executor {
                 ));
             }
         }
-        match self.short_of().iter().find(|short| short.is_full) {
-            Some(full) => Err(Failure::system(full.refusal())),
-            None => Ok(()),
+        let until = Instant::now() + ROOM_WAIT;
+        loop {
+            let Some(full) = self.short_of().into_iter().find(|short| short.is_full) else { return Ok(()) };
+            // What was released goes in the background, too.
+            if !released || Instant::now() >= until {
+                return Err(Failure::system(full.refusal()));
+            }
+            tokio::time::sleep(ROOM_LOOK).await;
         }
     }
 

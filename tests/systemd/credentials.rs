@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::boxed::in_a_box;
 use crate::support::chain::Diamond;
 use crate::support::client;
-use crate::support::gitlab::FakeGitlab;
+use crate::support::gitlab::{Delivery, FakeGitlab, SeenRequest};
 use crate::support::installed::{Installed, PATIENCE, text};
 use crate::support::registry::free_port;
 use crate::support::{Image, Job, Runner, until};
@@ -54,7 +54,7 @@ fn in_the_box() {
     let chained = Chained { windlass, gitlab, project: diamond.base, port };
     let own = chained.webhook()["token"].as_str().unwrap().to_owned();
     assert_eq!(own.len(), 32);
-    chained.an_event_is_taken(|headers| assert_eq!(headers("x-gitlab-token"), own));
+    assert_eq!(header(&chained.an_event_is_taken(), "x-gitlab-token"), own);
     only_root_and_the_daemon_can_read_them(&chained.windlass);
 
     // A job that runs over all that follows: with the drop-in, too, the daemon finds its jobs' containers again.
@@ -74,7 +74,7 @@ fn in_the_box() {
     chained.gitlab.control("DELETE", &format!("tokens/{}", TOKENS[0]), &Value::Null);
     chained.a_refused_token_is_said_with_what_to_do();
     chained.windlass.restart();
-    chained.goes_by(TOKENS[1], SECRETS[0]);
+    let first = chained.goes_by(TOKENS[1], SECRETS[0]);
     assert_eq!(chained.call(&own), 401);
 
     // All of them once more: what is in effect is what was there at the restart.
@@ -87,7 +87,7 @@ fn in_the_box() {
     chained.gitlab.control("DELETE", &format!("tokens/{}", TOKENS[1]), &Value::Null);
     chained.windlass.restart();
     chained.goes_by(TOKENS[2], SECRETS[1]);
-    assert_eq!(chained.call(SECRETS[0]), 401);
+    assert_eq!((chained.call(SECRETS[0]), chained.call_signed_as(&first)), (401, 401));
 
     let told = chained.windlass.in_job(&attempt.lease(), &["touch", "/builds/go"]);
     assert!(told.status.success(), "{}", text(&told));
@@ -105,6 +105,12 @@ fn only_root_and_the_daemon_can_read_them(windlass: &Installed) {
         let read = windlass.command_as(user, user.gid, "cat").arg(path).output().unwrap();
         assert!(!read.status.success() && text(&read).contains("ermission denied"), "{path}: {}", text(&read));
     }
+}
+
+/// A header of a call, empty where there is none.
+fn header(delivery: &Delivery, name: &str) -> String {
+    let found = delivery.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
 /// The service, and the GitLab whose chain it looks after.
@@ -127,23 +133,28 @@ impl Chained {
         self.gitlab.hooks(self.project).remove(0)
     }
 
-    /// A pipeline's events arrive, with headers of which this sees those of the last.
-    fn an_event_is_taken(&self, look: impl FnOnce(&dyn Fn(&str) -> String)) {
+    /// A pipeline's events arrive; returns the last.
+    fn an_event_is_taken(&self) -> Delivery {
         let pipeline = self.gitlab.pipeline(self.project, &json!({}));
         self.gitlab.bring(pipeline, "failed");
         self.gitlab.settle();
         let deliveries = self.gitlab.deliveries();
-        let last = deliveries.iter().rfind(|delivery| delivery.pipeline == pipeline).expect("a delivery");
+        let last = deliveries.into_iter().rfind(|delivery| delivery.pipeline == pipeline).expect("a delivery");
         assert_eq!((last.outcome.as_str(), last.response_status), ("delivered", Some(200)), "{:?}", last.error);
-        look(&|name| {
-            let found = last.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value.clone()).unwrap_or_default()
-        });
         until("the event is looked at", PATIENCE, || {
             let events = self.windlass.json(&["chain", "events"]);
             let events = events["events"].as_array().cloned().unwrap_or_default();
             events.iter().any(|event| event["pipeline"] == pipeline && event["verdict"] == "looked")
         });
+        last
+    }
+
+    /// What the endpoint answers to the same call with nothing but its signature.
+    fn call_signed_as(&self, delivery: &Delivery) -> u16 {
+        let signature =
+            ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| (name, header(delivery, name)));
+        let headers: Vec<(&str, &str)> = signature.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        client::ask(self.port, "POST", "/hooks/gitlab", &headers, delivery.body.as_bytes()).unwrap().status
     }
 
     /// What the endpoint answers to a call with this token.
@@ -153,24 +164,24 @@ impl Chained {
         client::ask(self.port, "POST", "/hooks/gitlab", &headers, event.as_bytes()).unwrap().status
     }
 
-    /// The daemon uses this token, and takes what carries this secret and is signed.
-    fn goes_by(&self, token: &str, secret: &str) {
+    /// The daemon uses this token, and takes what carries this secret or is signed; returns a call that is.
+    fn goes_by(&self, token: &str, secret: &str) -> Delivery {
         let refused = |problem: &Value| problem.as_str().is_some_and(|words| words.contains("401"));
         assert!(!self.webhook().is_null());
         self.gitlab.forget_requests();
         let status = self.windlass.json(&["chain", "sync"]);
         assert!(!status["problems"].as_array().is_some_and(|list| list.iter().any(refused)), "{status}");
         let asked = self.gitlab.requests();
-        let uses = |request: &crate::support::gitlab::SeenRequest| {
+        let uses = |request: &SeenRequest| {
             request.header("private-token") == token || request.header("authorization") == format!("Bearer {token}")
         };
         assert!(!asked.is_empty() && asked.iter().all(uses), "another token was used");
         until("the webhook has the secret", PATIENCE, || self.gitlab.hooks(self.project)[0]["token"] == secret);
         assert_eq!(self.call(secret), 200);
-        self.an_event_is_taken(|header| {
-            assert_eq!(header("x-gitlab-token"), secret);
-            assert!(header("webhook-signature").starts_with("v1,"), "it is signed");
-        });
+        let delivery = self.an_event_is_taken();
+        assert_eq!(header(&delivery, "x-gitlab-token"), secret);
+        assert_eq!(self.call_signed_as(&delivery), 200);
+        delivery
     }
 
     fn a_refused_token_is_said_with_what_to_do(&self) {

@@ -83,10 +83,19 @@ fn in_the_box() {
     until("what an older job kept goes", PATIENCE, || !full.kept("group/older").iter().any(is_clone));
     assert!(!full.kept("group/project").is_empty(), "what a job uses stays");
 
+    // A failed job that is held goes before one that comes would fail.
+    let hold = windlass.windlass(&["hold", "group/held", "--for", "1h"]);
+    assert!(hold.status.success(), "{}", text(&hold));
+    let held = ["dd if=/dev/zero of=/builds/file bs=1M count=4", "exit 1"];
+    let held = Job::new(&image).project(10, "group/held").script(&held);
+    runner.play_to_be_held(&held).expect(State::script_failure(1));
+    fill(0);
+    let newer = Job::new(&image).project(9, "group/newer");
+    runner.play(&newer).expect(State::Success).expect_log("Released failed jobs that were held");
+
     // Nothing is left that could go.
     fill(0);
     full.is_said();
-    let newer = Job::new(&image).project(9, "group/newer");
     let outcome = runner.play(&newer);
     outcome.expect(State::system_failure());
     outcome.expect_log("No space left on device").expect_log(STATE).expect_log("windlass cache list");

@@ -46,7 +46,11 @@ const SHOWS: [(&str, &[i32], &str); 19] = [
         &[0],
         "registry.example.com/images/base",
     ),
-    ("sudo windlass doctor --only gitlab --only webhooks --only clock", &[0, 1], "the token has the scope api"),
+    (
+        "sudo windlass doctor --only gitlab --only webhooks --only clock",
+        &[0, 1],
+        "none is set up or mended while dry_run is set",
+    ),
     ("sudo windlass chain status", &[0], "images/ruby"),
     ("sudo windlass chain graph", &[0], "images/app"),
     ("sudo windlass chain plan", &[0], ""),
