@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 /// Pixels of a plot.
-const WIDTH: f64 = 680.0;
+const WIDTH: f64 = 900.0;
 /// Pixels of a plot.
-const HEIGHT: f64 = 190.0;
+const HEIGHT: f64 = 210.0;
 /// Pixels left of it, for figures.
 const LEFT: f64 = 70.0;
 /// Pixels below it, for dates.
@@ -37,7 +37,7 @@ pub struct Column {
 #[must_use]
 pub fn columns(name: &str, columns: &[Column], figure: impl Fn(f64) -> String) -> Markup {
     let sum = |column: &Column| column.pieces.iter().map(|piece| piece.value).sum::<f64>();
-    let most = columns.iter().map(sum).fold(0.0, f64::max);
+    let most = round(columns.iter().map(sum).fold(0.0, f64::max), 10.0);
     let step = (WIDTH - LEFT) / count(columns.len().max(1));
     frame(
         name,
@@ -67,7 +67,8 @@ pub fn line(
     ends: (&str, &str),
     figure: impl Fn(f64) -> String,
 ) -> Markup {
-    let most = points.iter().map(|(_, value)| *value).chain(limit).fold(0.0, f64::max);
+    // Only bytes are shown this way.
+    let most = round(points.iter().map(|(_, value)| *value).chain(limit).fold(0.0, f64::max), 1024.0);
     let (first, last) = (points.first().map_or(0, |point| point.0), points.last().map_or(0, |point| point.0));
     let whole = time(last - first).max(1.0);
     let path: Vec<String> = points
@@ -104,6 +105,17 @@ fn frame(name: &str, most: f64, figure: &impl Fn(f64) -> String, content: &Marku
             (content)
         }
     }
+}
+
+/// The next number upwards that is round, as is its half: a few times a power of ten, in units of a power of `base`.
+fn round(most: f64, base: f64) -> f64 {
+    if most <= 0.0 {
+        return 0.0;
+    }
+    let unit = base.powf(most.log(base).floor());
+    let ten = 10_f64.powf((most / unit).log10().floor()) * unit;
+    let rounds = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
+    ten * rounds.into_iter().find(|round| round * ten >= most).unwrap_or(10.0)
 }
 
 /// Pieces with where each begins.
@@ -152,9 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn scales_end_at_round_numbers() {
+        let cases = [(43.0, 10.0, 50.0), (220.0, 10.0, 300.0), (1.0, 10.0, 1.0), (0.7, 10.0, 0.8), (0.0, 10.0, 0.0)];
+        for (most, base, top) in cases {
+            assert!((round(most, base) - top).abs() < 1e-9, "{most}: {}", round(most, base));
+        }
+        let gib = f64::from(1 << 30);
+        assert!((round(126.2 * gib, 1024.0) / gib - 150.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_line_goes_from_the_first_point_to_the_last() {
         let text = line("Free", &[(0, 10.0), (50, 5.0), (100, 0.0)], Some(2.0), ("a", "b"), |value| value.to_string())
             .into_string();
-        assert!(text.contains("d=\"M70.0 10.0L375.0 89.0L680.0 168.0\"") && text.contains("class=\"limit\""), "{text}");
+        assert!(text.contains("d=\"M70.0 10.0L485.0 99.0L900.0 188.0\"") && text.contains("class=\"limit\""), "{text}");
     }
 }

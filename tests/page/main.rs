@@ -12,5 +12,6 @@ mod doctor;
 mod large;
 mod looks;
 mod now;
+mod past;
 mod pictures;
 mod watch;

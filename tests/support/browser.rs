@@ -102,6 +102,13 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
     }
 
+    /// For a picture: a page of this size, sharp on good screens, without bars to scroll with.
+    pub fn size_of_picture(&self, (width, height): (u32, u32)) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600});
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics);
+        self.devtools("Emulation.setScrollbarsHidden", json!({"hidden": true}));
+    }
+
     /// Has the browser prefer dark pages or light ones.
     pub fn dark(&self, dark: bool) {
         let value = if dark { "dark" } else { "light" };

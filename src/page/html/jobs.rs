@@ -7,6 +7,7 @@ use crate::page::plot::{Column, Piece, columns};
 use crate::page::view::past::{DAY, DAYS, Jobs};
 use crate::page::words;
 use crate::protocol::history::{JobOutcome, StageDay};
+use crate::words::rough;
 
 /// Stages that are shown one by one.
 const STAGES: usize = 12;
@@ -42,7 +43,8 @@ fn outcomes(jobs: &Jobs, days: &[i64]) -> Markup {
     html! {
         h2 { "Jobs and what came of them" }
         @if there.is_empty() { p { "No job is on record of the last " (DAYS) " days." } } @else {
-            (picture("Jobs by day and outcome", &days.iter().map(column).collect::<Vec<_>>(), |value| format!("{value:.0}")))
+            (picture("Jobs by day and outcome", &days.iter().map(column).collect::<Vec<_>>(), things))
+            (legend(there.iter().map(|outcome| words::of_outcome(outcome.word())).map(|look| (look.class, html! { (look.glyph) " " (look.word) }))))
             (table("outcomes-table", "Jobs by day and outcome", &there.iter().map(|outcome| badge(words::of_outcome(outcome.word()))).collect::<Vec<_>>(), days, |day, index| {
                 let number = count(day, there[index]);
                 (number > 0).then(|| number.to_string())
@@ -71,11 +73,7 @@ fn stages(jobs: &Jobs, days: &[i64]) -> Markup {
             .enumerate()
             .filter_map(|(index, name)| {
                 let row = find(*day, name)?;
-                Some(Piece {
-                    name: name.clone(),
-                    class: SHADES[index % SHADES.len()],
-                    value: number(row.mean_ms) / 1000.0,
-                })
+                Some(Piece { name: name.clone(), class: shade(index), value: number(row.mean_ms) / 1000.0 })
             })
             .collect(),
     };
@@ -83,7 +81,7 @@ fn stages(jobs: &Jobs, days: &[i64]) -> Markup {
         h2 { "How long stages take" }
         @if names.is_empty() { p { "No stage is on record of the last " (DAYS) " days." } } @else {
             (picture("Mean duration of each stage by day, one on the other", &days.iter().map(column).collect::<Vec<_>>(), time))
-            ul class="legend" { @for (index, name) in names.iter().enumerate() { li { span class={ "swatch " (SHADES[index % SHADES.len()]) } aria-hidden="true" {} (name) } } }
+            (legend(names.iter().enumerate().map(|(index, name)| (shade(index), html! { (name) }))))
             (table("stages-table", "Mean (longest) duration by day and stage", &names.iter().map(|name| html! { (name) }).collect::<Vec<_>>(), days, |day, index| {
                 find(day, &names[index]).map(|row: &StageDay| format!("{} ({})", time(number(row.mean_ms) / 1000.0), time(number(row.max_ms) / 1000.0)))
             }))
@@ -109,7 +107,8 @@ fn pulls(jobs: &Jobs, days: &[i64]) -> Markup {
     html! {
         h2 { "Pulls of images" }
         @if jobs.pulls.is_empty() { p { "No pull is on record of the last " (DAYS) " days." } } @else {
-            (picture("Pulls by day", &days.iter().map(column).collect::<Vec<_>>(), |value| format!("{value:.0}")))
+            (picture("Pulls by day", &days.iter().map(column).collect::<Vec<_>>(), things))
+            (legend([("good", heads[0].clone()), ("bad", heads[1].clone())].into_iter()))
             (table("pulls-table", "Pulls by day", &heads, days, |day, index| {
                 let sum = |good| of(day, good).map(|row| row.count).sum::<u64>();
                 match index {
@@ -125,8 +124,23 @@ fn pulls(jobs: &Jobs, days: &[i64]) -> Markup {
 /// Classes of the style sheet for what has no meaning of its own.
 const SHADES: [&str; 6] = ["shade-0", "shade-1", "shade-2", "shade-3", "shade-4", "shade-5"];
 
+/// What comes after those is small, and all the same.
+fn shade(index: usize) -> &'static str {
+    SHADES.get(index).unwrap_or(&"shade-others")
+}
+
+/// A number of things: half a thing is none.
+fn things(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() }
+}
+
 fn picture(name: &str, shown: &[Column], figure: impl Fn(f64) -> String) -> Markup {
     html! { div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } { (columns(name, shown, figure)) } }
+}
+
+/// What the classes of a picture stand for.
+fn legend(entries: impl Iterator<Item = (&'static str, Markup)>) -> Markup {
+    html! { ul class="legend" { @for (class, name) in entries { li { span class={ "swatch " (class) } aria-hidden="true" {} (name) } } } }
 }
 
 /// The days from above, the newest first.
@@ -153,12 +167,13 @@ fn date(day: i64) -> String {
     super::date_of(day).get(5..10).unwrap_or_default().to_owned()
 }
 
-/// Seconds in the unit that fits.
+/// Seconds in words; a few of them with a tenth.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hours at most")]
 fn time(seconds: f64) -> String {
     match seconds {
-        s if s < 10.0 => format!("{s:.1} s"),
-        s if s < 600.0 => format!("{s:.0} s"),
-        s => format!("{:.0} min", s / 60.0),
+        0.0 => "0s".to_owned(),
+        s if s < 10.0 => format!("{s:.1}s"),
+        s => rough(s.round() as u64),
     }
 }
 
@@ -183,7 +198,7 @@ mod tests {
         let text: String = parts(&jobs, day).into_iter().map(|part| part.html).collect();
         assert_eq!(text.matches("<th scope=\"row\">").count(), 3 * 14, "{text}");
         assert!(
-            text.contains("10-04: succeeded 7") && text.contains("1.5 s (2.0 s)") && text.contains("10-04: failed 3"),
+            text.contains("10-04: succeeded 7") && text.contains("1.5s (2.0s)") && text.contains("10-04: failed 3"),
             "{text}"
         );
         assert!(text.contains("&lt;b&gt;") && !text.contains("<b>"), "{text}");

@@ -153,6 +153,11 @@ fn badge(look: Look) -> Markup {
     html! { span class={ "badge " (look.class) } { span aria-hidden="true" { (look.glyph) } " " (look.word) } }
 }
 
+/// A long name that may go on in the next line where one of its parts ends.
+fn breakable(name: &str) -> Markup {
+    html! { @for part in name.split_inclusive(['/', ':', '@']) { (part) wbr; } }
+}
+
 /// A link where there is one, else the text alone.
 fn linked(url: Option<&str>, content: &Markup) -> Markup {
     match url {

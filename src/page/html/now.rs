@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Clock, Part, badge, doctor, linked, meter, time};
+use super::{Clock, Part, badge, breakable, doctor, linked, meter, time};
 use crate::page::view::now::{Job, Now, Slot};
 use crate::page::words;
 
@@ -20,7 +20,7 @@ pub fn parts(now: &Now, clock: Clock) -> Vec<Part> {
 fn summary(now: &Now, clock: Clock) -> Markup {
     html! {
         @if let Some(since) = &now.drained_since {
-            p class="notice warn" { span aria-hidden="true" { "◆ " } strong { "Drained" } " since " (time(clock, since)) ": no new jobs are taken until " code { "windlass undrain" } "." }
+            p class="notice warn" { span aria-hidden="true" { "◆ " } strong { "Drained" } " " (time(clock, since)) ": no new jobs are taken until " code { "windlass undrain" } "." }
         }
         @if !now.warnings.is_empty() {
             div class="notice bad" {
@@ -69,11 +69,11 @@ fn tile(slot: &Slot, job: &Job, clock: Clock) -> Markup {
             p { (linked(job.url.as_deref(), &html! { "Job " (job.id) })) " " (badge(look)) }
             p {
                 @match (&job.stage, &job.stage_since) {
-                    (Some(stage), Some(since)) => { code { (stage) } " since " (time(clock, since)) },
-                    _ => { "here since " (time(clock, &job.since)) },
+                    (Some(stage), Some(since)) => { code { (stage) } " began " (time(clock, since)) },
+                    _ => { "came " (time(clock, &job.since)) },
                 }
             }
-            @if let Some(image) = &job.image { p class="image" { (image) } }
+            @if let Some(image) = &job.image { p class="image" { (breakable(image)) } }
             (memory(job))
             (cpus(job))
             @if let Some(problem) = &job.problem { p class="problem" { span aria-hidden="true" { "✕ " } (problem) } }
@@ -86,14 +86,14 @@ fn memory(job: &Job) -> Markup {
     let Some(now) = job.memory else { return html! {} };
     html! {
         div class="use" {
-            p {
-                "Memory " strong { (words::bytes(now)) }
-                @if let Some(peak) = job.memory_peak { ", at most " (words::bytes(peak)) }
-                @if let Some(limit) = job.memory_limit { ", of " (words::bytes(limit)) }
+            p class="pair" {
+                span { "Memory " strong { (words::bytes(now)) } }
+                @if let Some(limit) = job.memory_limit { span class="quiet" { "of " (words::bytes(limit)) } }
             }
             @if let Some(limit) = job.memory_limit {
                 (meter(now as f64, limit as f64, job.memory_peak.map(|peak| peak as f64)))
             }
+            @if let Some(peak) = job.memory_peak { p class="peak" { "at most " (words::bytes(peak)) } }
         }
     }
 }
@@ -102,12 +102,12 @@ fn cpus(job: &Job) -> Markup {
     let Some(now) = job.cpus else { return html! {} };
     html! {
         div class="use" {
-            p {
-                "CPUs " strong { (format!("{now:.2}")) }
-                @if let Some(peak) = job.cpus_peak { ", at most " (format!("{peak:.2}")) }
-                @if let Some(limit) = job.cpus_limit { ", of " (format!("{limit:.1}")) }
+            p class="pair" {
+                span { "CPUs " strong { (format!("{now:.2}")) } }
+                @if let Some(limit) = job.cpus_limit { span class="quiet" { "of " (format!("{limit:.1}")) } }
             }
             @if let Some(limit) = job.cpus_limit { (meter(now, limit, job.cpus_peak)) }
+            @if let Some(peak) = job.cpus_peak { p class="peak" { "at most " (format!("{peak:.2}")) } }
         }
     }
 }

@@ -12,7 +12,7 @@ const ROW: usize = 26;
 /// Pixels that names take.
 const NAMES: f64 = 190.0;
 /// Pixels that time takes.
-const TIME: f64 = 560.0;
+const TIME: f64 = 760.0;
 /// Most bars that are drawn.
 const DRAWN: usize = 40;
 
