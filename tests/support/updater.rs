@@ -226,8 +226,12 @@ impl Updater {
         until("its container runs", PATIENCE, || self.try_container(name).is_some());
     }
 
-    /// Makes and starts a pod of these containers, with the units that podman itself writes.
+    /// Makes and starts a pod of these containers: for root with the units that podman itself writes, for a user with one unit for all,
+    /// since a box lets no user's podman stay in its unit's cgroup.
     pub fn pod(&self, pod: &str, containers: &[(&str, &str)]) {
+        if self.user.is_some() {
+            return self.pod_of_user(pod, containers);
+        }
         self.podman(&["pod", "create", "--network", "none", "--name", pod]);
         for (name, image) in containers {
             let label = "io.containers.autoupdate=registry";
@@ -243,6 +247,27 @@ impl Updater {
         self.start(&format!("pod-{pod}.service"));
         for (name, _) in containers {
             self.start(&format!("container-{name}.service"));
+        }
+    }
+
+    fn pod_of_user(&self, pod: &str, containers: &[(&str, &str)]) {
+        let run = |(name, image): &(&str, &str)| {
+            format!(
+                "podman run -d --replace --pod {pod} --name {name} --label io.containers.autoupdate=registry {image}; "
+            )
+        };
+        let names: Vec<&str> = containers.iter().map(|(name, _)| *name).collect();
+        let unit = format!(
+            "[Unit]\nDescription=Pod {pod}\n[Service]\nType=exec\nEnvironment=PODMAN_SYSTEMD_UNIT=%n\nRestart=on-failure\nTimeoutStopSec=70\n\
+             ExecStart=/bin/sh -c 'set -e; podman pod create --replace --network none --name {pod}; {}exec podman wait {}'\n\
+             ExecStop=/usr/bin/podman pod stop --ignore -t 5 {pod}\nExecStopPost=/usr/bin/podman pod rm --force --ignore {pod}\n",
+            containers.iter().map(run).collect::<String>(),
+            names.join(" "),
+        );
+        self.write_unit(&format!("pod-{pod}.service"), &unit);
+        self.start(&format!("pod-{pod}.service"));
+        for name in names {
+            until("its container runs", PATIENCE, || self.try_container(name).is_some());
         }
     }
 

@@ -4,14 +4,29 @@ use crate::support::boxed::in_a_box;
 use crate::support::updater::{Does, Updater, outcome};
 
 #[test]
-fn a_pod_is_updated_and_undone_as_one() {
-    in_a_box("pods::pods_in_the_box");
+fn a_pod_of_root_is_updated_and_undone_as_one() {
+    in_a_box("pods::pods_of_root_in_the_box");
+}
+
+#[test]
+fn a_pod_of_a_user_is_updated_and_undone_as_one() {
+    in_a_box("pods::pods_of_a_user_in_the_box");
 }
 
 #[test]
 #[ignore = "runs in a box"]
-fn pods_in_the_box() {
-    let Some(host) = Updater::new(false) else { return };
+fn pods_of_root_in_the_box() {
+    pods(false);
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn pods_of_a_user_in_the_box() {
+    pods(true);
+}
+
+fn pods(rootless: bool) {
+    let Some(host) = Updater::new(rootless) else { return };
     let images = [host.registry.image("a:1"), host.registry.image("b:1")];
     let first: Vec<String> = images.iter().map(|image| host.push(image, Does::Well, 0)).collect();
     // podman takes a name of hexadecimal digits for the beginning of an id.
