@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use support::registry::Registry;
@@ -159,6 +160,58 @@ fn a_host_without_overlay_says_so_and_copies() {
         .script(&[&CONTEXT[..], &["buildah bud -t localhost/x .", "buildah info | grep GraphDriver"]].concat());
     let outcome = Runner::new(&host).play(&builder);
     outcome.expect(State::Success).expect_log("(vfs)").expect_log("\"GraphDriverName\": \"vfs\"");
+}
+
+#[test]
+fn where_overlay_is_refused_fuse_overlayfs_mounts_the_storage() {
+    let has_parts = std::path::Path::new("/dev/fuse").exists() && support::storage::on_path("fuse-overlayfs");
+    if !nix::unistd::geteuid().is_root() || !has_parts {
+        return eprintln!("SKIPPED: it takes root to mount, /dev/fuse, and fuse-overlayfs for the image");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Overlay takes no directory of another overlay for what it writes, and so refuses a daemon in a container.
+    let state = Overlaid::mount(dir.path());
+    // Without udev it is root's alone, and then root of a user namespace can't open it.
+    let is_everybodys = std::fs::metadata("/dev/fuse").is_ok_and(|about| about.permissions().mode() & 0o006 == 0o006);
+    let namespace = if is_everybodys { "separate" } else { "host" };
+    let host = Host::configured(&format!(
+        "state_dir = '{}'\n[job]\ndevices = ['/dev/fuse']\n[podman]\nuser_namespace = '{namespace}'",
+        state.0.display()
+    ));
+    // A step of the build fails that is not on such a mount.
+    let look = r#"echo 'RUN ["/bin/busybox", "grep", "fuse.fuse-overlayfs", "/proc/self/mounts"]' >>Containerfile"#;
+    let builder = Job::new(&host.image(&Image::buildah()))
+        .script(&[&CONTEXT[..], &[look, "buildah bud -t localhost/x .", "buildah info | grep GraphDriver"]].concat());
+    let outcome = Runner::new(&host).play(&builder);
+    outcome
+        .expect(State::Success)
+        .expect_log("Storage for building images (fuse-overlayfs, because containers can't mount overlay on this host)")
+        .expect_log("\"GraphDriverName\": \"overlay\"");
+}
+
+/// A directory of an overlay, until it is dropped.
+struct Overlaid(std::path::PathBuf);
+
+impl Overlaid {
+    fn mount(below: &std::path::Path) -> Self {
+        for name in ["lower", "upper", "work", "state"] {
+            std::fs::create_dir(below.join(name)).unwrap();
+        }
+        let options = "lowerdir=lower,upperdir=upper,workdir=work";
+        run(Command::new("mount").current_dir(below).args(["-t", "overlay", "overlay", "-o", options, "state"]));
+        Self(below.join("state"))
+    }
+}
+
+impl Drop for Overlaid {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(&self.0));
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
