@@ -217,6 +217,10 @@ fn odd_feeds_in_the_box() {
     watching.listen(&format!("http://127.0.0.1:{}/feed", refusing.port));
     watching.until_status("refuses the token");
     refusing.until_asked(2);
+    // Another token counts as soon as it is there.
+    host.secret("feed-token", "another-token-of-the-feed");
+    let is_shown = || refusing.heads().iter().any(|head| head.contains("bearer another-token-of-the-feed"));
+    until("the new token is shown", seconds(60), is_shown);
     let page = OddFeed::start("200 OK\r\nContent-Type: text/html");
     watching.listen(&format!("http://127.0.0.1:{}/feed", page.port));
     watching.until_status("no feed");

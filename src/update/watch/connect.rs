@@ -1,6 +1,6 @@
 //! The connection to the feed: asks, reads events, comes again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,7 @@ use tokio_util::io::StreamReader;
 
 use super::events::{Assembly, Event};
 use super::pause::{GOOD, pause};
-use crate::sys::secrets::Secret;
+use crate::sys::secrets::{self, Secret};
 
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
@@ -35,6 +35,8 @@ pub enum Told {
         reason: String,
         /// After how long it is tried again.
         pause: Duration,
+        /// Whether it had been good: the feed ends each connection after an hour.
+        was_good: bool,
     },
 }
 
@@ -42,7 +44,7 @@ pub enum Told {
 #[derive(Debug)]
 pub struct Address {
     url: String,
-    token: Secret,
+    token_file: Option<PathBuf>,
     client: reqwest::Client,
 }
 
@@ -59,11 +61,12 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Address {
-    /// With certificates beside the host's own.
+    /// With the file of the token (none: the credential), and certificates beside the host's own.
     ///
     /// # Errors
-    /// When the certificates can't be read.
-    pub fn new(url: &str, token: Secret, ca_file: Option<&Path>) -> Result<Self> {
+    /// When one of them can't be read.
+    pub fn new(url: &str, token_file: Option<&Path>, ca_file: Option<&Path>) -> Result<Self> {
+        token(token_file)?;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
             .read_timeout(SILENCE)
@@ -77,7 +80,7 @@ impl Address {
             builder = builder.tls_certs_merge(certificates);
         }
         let client = builder.build().context("prepare the connection to the feed")?;
-        Ok(Self { url: url.to_owned(), token, client })
+        Ok(Self { url: url.to_owned(), token_file: token_file.map(Path::to_owned), client })
     }
 
     /// Listens for ever, from `last` on; ends when nobody wants to hear of it any more.
@@ -90,10 +93,11 @@ impl Address {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
-            attempts = if heard || began.elapsed() >= GOOD { 1 } else { attempts + 1 };
+            let was_good = heard || began.elapsed() >= GOOD;
+            attempts = if was_good { 1 } else { attempts + 1 };
             let pause = pause(attempts, failure.wanted);
             let reason = format!("{:#}", failure.reason);
-            if told.send(Told::Lost { reason, pause }).await.is_err() {
+            if told.send(Told::Lost { reason, pause, was_good }).await.is_err() {
                 return;
             }
             tokio::time::sleep(pause).await;
@@ -107,8 +111,9 @@ impl Address {
         told: &mpsc::Sender<Told>,
         heard: &mut bool,
     ) -> Result<(), Failure> {
-        let mut request =
-            self.client.get(&self.url).header(ACCEPT, "text/event-stream").bearer_auth(self.token.expose());
+        // Each time, so that another token counts without a restart.
+        let token = token(self.token_file.as_deref())?;
+        let mut request = self.client.get(&self.url).header(ACCEPT, "text/event-stream").bearer_auth(token.expose());
         if let Some(last) = last.as_deref() {
             request = request.header("Last-Event-ID", last);
         }
@@ -140,6 +145,11 @@ impl Address {
         }
         Err(anyhow::anyhow!("it has ended the connection").into())
     }
+}
+
+fn token(file: Option<&Path>) -> Result<Secret> {
+    let token = secrets::read(file, "feed-token", "[update] feed_token_file")?;
+    token.context("[update] feed needs feed_token_file: a file with the token that the feed wants")
 }
 
 fn accepted(answer: reqwest::Response) -> Result<reqwest::Response, Failure> {

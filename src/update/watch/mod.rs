@@ -24,7 +24,6 @@ use super::state::AtWork;
 use super::travel::Restarts;
 use super::{Context, after};
 use crate::config::update::UpdateSettings;
-use crate::sys::secrets;
 
 /// How soon a look is tried again while another run is at work.
 const BUSY: Duration = Duration::from_secs(5);
@@ -67,9 +66,7 @@ fn tell(state: &[NotifyState<'_>]) {
 /// When there is nothing to listen to, or the token or the certificates can't be read.
 pub async fn watch(settings: &UpdateSettings) -> Result<()> {
     let url = settings.feed.clone().context("[update] has no feed")?;
-    let token = secrets::read(settings.feed_token_file.as_deref(), "feed-token", "[update] feed_token_file")?;
-    let token = token.context("[update] feed needs feed_token_file: a file with the token that the feed wants")?;
-    let address = Address::new(&url, token, settings.feed_ca_file.as_deref())?;
+    let address = Address::new(&url, settings.feed_token_file.as_deref(), settings.feed_ca_file.as_deref())?;
     let state = Context::new(settings.clone())?.state;
     let (sender, mut told) = mpsc::channel(WAITING);
     tokio::spawn(address.listen(place::read(&state, &url), sender));
@@ -145,9 +142,13 @@ fn take(told: Told, url: &str, settings: &UpdateSettings, pending: &mut Pending,
             tracing::info!("listening to {url}");
             words.feed = format!("listening to {url}");
         }
-        Told::Lost { reason, pause } => {
+        Told::Lost { reason, pause, was_good } => {
             let again = humantime::format_duration(Duration::from_secs(pause.as_secs().max(1)));
-            tracing::warn!("the feed {url}: {reason}; again in {again}; the timer's runs do without it");
+            if was_good {
+                tracing::info!("the feed {url}: {reason}; again in {again}");
+            } else {
+                tracing::warn!("the feed {url}: {reason}; again in {again}; the timer's runs do without it");
+            }
             words.feed = format!("not listening to {url}: {reason}");
         }
         Told::Event(event) => {
