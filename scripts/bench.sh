@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: scripts/bench.sh [--rounds N] [--rows LIST] [--json]
+usage: scripts/bench.sh [--rounds N] [--rows LIST] [--debug] [--json]
 
 Measures Windlass side by side with podman, and prints medians and ratios. Everything happens in a directory of its
 own, with a daemon, an image and a podman storage of its own, and is removed at the end. Works as
@@ -29,6 +29,7 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
 
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
   --rows LIST   only these rows, separated by commas
+  --debug       a development build, which is there sooner and says so above its figures
   --json        one object a line: row, ours, peer, limit where there is one, unit, ratio (= peer / ours)
 USAGE
 }
@@ -38,11 +39,12 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,update,page json=()
+rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,update,page profile=release json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
     --rows) rows=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
+    --debug) profile=debug && shift ;;
     --json) json=(--json) && shift ;;
     -h | --help) usage && exit 0 ;;
     *) wrong "unknown argument $1" ;;
@@ -54,18 +56,21 @@ row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain|update|page)
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
-scripts/build.sh --release >&2
-cargo build --quiet --release --example bench >&2
+build=()
+[[ $profile == debug ]] || build=(--release)
+scripts/build.sh "${build[@]}" >&2
+cargo build --quiet "${build[@]}" --example bench >&2
 chain=
 [[ ,$rows, != *,chain,* ]] || chain=yes
-[[ -z $chain ]] || cargo build --quiet --release --example bench-chain --example fake-gitlab >&2
+[[ -z $chain ]] || cargo build --quiet "${build[@]}" --example bench-chain --example fake-gitlab >&2
 page=
 [[ ,$rows, != *,page,* ]] || page=yes
-[[ -z $page ]] || cargo build --quiet --release --example bench-page --example fake-gitlab >&2
+[[ -z $page ]] || cargo build --quiet "${build[@]}" --example bench-page --example fake-gitlab >&2
 update=
 [[ ,$rows, != *,update,* ]] || update=yes
 rows=,$rows, rows=${rows//,chain,/,} rows=${rows//,update,/,} rows=${rows//,page,/,} rows=${rows#,} rows=${rows%,}
-programs=$(realpath "${CARGO_TARGET_DIR:-target}")/release
+programs=$(realpath "${CARGO_TARGET_DIR:-target}")/$profile
+[[ $profile == release || ${#json[@]} -gt 0 ]] || echo "A development build: a release is faster."
 . scripts/lib/throwaway.sh
 
 # The network costs both sides the same, and an ordinary user may have none.
