@@ -78,6 +78,8 @@ trap remove EXIT
 
 mount -t tmpfs -o mode=0755 none "$box"
 mkdir "$box"/{changes,work,root,talk,containers,state}
+# File systems of their own, which can be made small, and are still there in the next boot.
+for part in containers state; do mount -t tmpfs -o mode=0755 none "$box/$part"; done
 mount -t overlay none -o "lowerdir=/,upperdir=$box/changes,workdir=$box/work" "$box/root"
 mkfifo "$box/talk/output"
 printf '%q ' "$@" >"$box/talk/command"

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline.
+//! Waiting for a condition, with a deadline. `WINDLASS_PATIENCE=10` makes all deadlines ten times as long, for an emulated machine.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
 /// Waits until `attempt` gives a value.
 pub fn value<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
+    let limit = limit * patience();
     loop {
         if let Some(value) = attempt() {
             return value;
@@ -20,6 +21,10 @@ pub fn value<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Option
         assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
         std::thread::sleep(PAUSE);
     }
+}
+
+fn patience() -> u32 {
+    std::env::var("WINDLASS_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// `n` seconds.
