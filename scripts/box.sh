@@ -15,18 +15,10 @@ set -euo pipefail
 
 fail() { echo "box.sh: $*" >&2; exit 125; }
 
-limit=600 boots=1 shared=()
-while [[ $# -gt 0 ]]; do
-  case $1 in
-    --timeout) limit=$2; shift 2 ;;
-    --boots) boots=$2; shift 2 ;;
-    --share) shared+=("$(realpath "$2")"); shift 2 ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    --) shift; break ;;
-    *) echo "box.sh: unknown argument $1; see --help" >&2; exit 64 ;;
-  esac
-done
-[[ $# -gt 0 ]] || fail "which command?"
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
+# shellcheck source=scripts/lib/machine.sh
+source "${BASH_SOURCE[0]%/*}/lib/machine.sh"
+machine_arguments "$@"
 [[ $EUID -eq 0 ]] || fail "only root can make a box"
 command -v systemd-nspawn >/dev/null || fail "systemd-nspawn is missing; scripts/prepare.sh --for test installs it"
 
@@ -34,11 +26,11 @@ again=(bash "$0" --timeout "$limit" --boots "$boots")
 for directory in "${shared[@]}"; do again+=(--share "$directory"); done
 # Where systemd is process 1, cgroups are its own but for those of a unit that it has given away.
 if [[ -z ${WINDLASS_BOX:-} && -d /run/systemd/system ]]; then
-  WINDLASS_BOX=scope exec systemd-run --quiet --scope --collect --property=Delegate=yes -- "${again[@]}" -- "$@"
+  WINDLASS_BOX=scope exec systemd-run --quiet --scope --collect --property=Delegate=yes -- "${again[@]}" -- "${command[@]}"
 fi
 # In a mount namespace of its own, so that nothing mounted here is seen elsewhere or outlives this.
 if [[ ${WINDLASS_BOX:-} != "$$" ]]; then
-  WINDLASS_BOX=$$ exec unshare --mount --propagation private -- "${again[@]}" -- "$@"
+  WINDLASS_BOX=$$ exec unshare --mount --propagation private -- "${again[@]}" -- "${command[@]}"
 fi
 unset WINDLASS_BOX
 
@@ -82,7 +74,6 @@ mkdir "$box"/{changes,work,root,talk,containers,state}
 for part in containers state; do mount -t tmpfs -o mode=0755 none "$box/$part"; done
 mount -t overlay none -o "lowerdir=/,upperdir=$box/changes,workdir=$box/work" "$box/root"
 mkfifo "$box/talk/output"
-printf '%q ' "$@" >"$box/talk/command"
 
 # podman in the box: what this machine's kernel may not offer it is not asked for.
 mkdir -p "$box/root/etc/containers/containers.conf.d"
@@ -92,23 +83,8 @@ mkdir -p "$box/root/etc/containers/containers.conf.d"
 } >"$box/root/etc/containers/containers.conf.d/90-box.conf"
 
 # What this machine starts when it boots is none of the box's business.
-units=$box/root/etc/systemd/system
-rm -rf "$units"/*.wants "$box/root/etc/fstab"
-mkdir -p "$units/multi-user.target.wants"
-cat >"$box/unit" <<UNIT
-[Unit]
-Description=What the box is for
-After=multi-user.target
-SuccessAction=@END@
-FailureAction=exit-force
-[Service]
-Type=oneshot
-Environment="PATH=$PATH" HOME=/root
-ExecStartPre=/bin/bash /run/box/prepare
-EnvironmentFile=/run/box/environment
-ExecStart=/bin/bash -c '. /run/box/command >/run/box/output 2>&1; echo "\$?" >/run/box/result'
-UNIT
-ln -s ../box-command.service "$units/multi-user.target.wants/"
+rm -rf "$box/root/etc/systemd/system"/*.wants "$box/root/etc/fstab"
+machine_unit "$box/root" "$box/talk"
 
 # What podman misses in a box of systemd-nspawn, which puts /sys together of several mounts: root's podman insists on
 # taking away those below /sys/kernel.
@@ -135,12 +111,8 @@ for directory in "${shared[@]}"; do nspawn+=(--bind-ro="$directory"); done
 
 ended=0
 boot() { # NUMBER: true when COMMAND has come to its end
-  local reader end=exit
-  # After the last, nobody looks at what is left.
-  [[ $1 -lt $boots ]] || end=exit-force
-  sed "s/@END@/$end/" "$box/unit" >"$units/box-command.service"
-  echo "WINDLASS_BOOT=$1" >"$box/talk/environment"
-  rm -f "$box/talk/result"
+  local reader
+  machine_next_boot "$box/root" "$box/talk" "$1" exit exit-force
   # What the last boot has left of it would be in the way.
   remove_cgroup
   mkdir "$cgroup"
@@ -158,12 +130,4 @@ boot() { # NUMBER: true when COMMAND has come to its end
   [[ -s $box/talk/result ]]
 }
 
-for ((number = 1; number < boots; number++)); do
-  # One that was cut off has no result, and did not have to have one.
-  ! boot "$number" || [[ $(<"$box/talk/result") == 0 ]] || exit "$(<"$box/talk/result")"
-  [[ $ended -eq 0 ]] || break
-done
-if [[ $ended -eq 0 ]] && boot "$boots"; then exit "$(<"$box/talk/result")"; fi
-tail -n 20 "$box/console" >&2
-[[ $ended -ne 124 ]] || { echo "box.sh: the command did not end within $limit s" >&2; exit 124; }
-fail "the box ended without a result; its console's last words are above"
+machine_boots "$box/talk" "$box/console"

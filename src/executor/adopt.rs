@@ -125,3 +125,27 @@ fn load(directory: &Path) -> Result<Record> {
     anyhow::ensure!(name.as_ref() == Some(&record.id), "{} holds the record of another lease", directory.display());
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a release before lanes, holds and the history wrote it.
+    const OLDER: &str = include_str!("fixtures/older_lease.json");
+
+    #[test]
+    fn the_lease_of_an_older_release_goes_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lease = directory.path().join("63055f3018e303c09c5c42d3184217e4");
+        std::fs::create_dir(&lease).expect("a directory");
+        std::fs::write(lease.join("lease.json"), OLDER).expect("a file");
+        let record = load(&lease).expect("it is understood");
+        assert_eq!((record.job.id, record.slot, record.state), (11378, 0, State::Ready));
+        assert_eq!(record.container_names(), ["windlass-63055f3018e3-job"]);
+        assert_eq!(record.stage.as_ref().map(|stage| stage.name.as_str()), Some("build_script"));
+        assert_eq!((record.builds, &record.lane, record.is_kept()), (Some(Place::Lease), &None, false));
+        // Whatever this release writes of it, it reads again.
+        record.save(&lease).expect("it is written");
+        assert_eq!(load(&lease).expect("it is read"), record);
+    }
+}

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
+mod older;
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,6 +1,7 @@
-//! Tests that run in a box (scripts/box.sh), with a systemd of their own: the test's program is run again in it.
+//! Tests that run in a box (scripts/box.sh) or a virtual machine (scripts/vm.sh), with a systemd of their own: the test's program is run
+//! again in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -12,6 +13,10 @@ use super::wait::seconds;
 
 /// How long a box may take: several times what it does on two cores.
 const BOX: &str = "600";
+/// How long a boot of a virtual machine may take, as long.
+const MACHINE: &str = "1200";
+/// How many times slower than this machine an emulated one may be.
+const SLOWER: &str = "8";
 
 /// Boxes take turns: the jobs of one are enough for a machine.
 static TURN: Mutex<()> = Mutex::new(());
@@ -44,24 +49,51 @@ pub fn lose_power() -> ! {
     panic!("the box is still there: {ended:?}");
 }
 
+/// The same in each boot of a virtual machine with a kernel of its own, where limits hold.
+pub fn in_a_machine_that_reboots(test: &str, boots: u32) {
+    let target = target();
+    if !getuid().is_root() || !on_path("qemu-system-x86_64") || !target.join("kernel/complete").exists() {
+        return eprintln!(
+            "SKIPPED: a virtual machine takes root, x86_64, qemu-system-x86_64 and the kernel that prepare.sh fetches"
+        );
+    }
+    let mut command = Command::new(source("scripts/vm.sh"));
+    command.env("CARGO_TARGET_DIR", &target).args(["--timeout", MACHINE, "--boots", &boots.to_string()]);
+    run_in(command, test, &[("WINDLASS_PATIENCE", Path::new(SLOWER))]);
+}
+
 fn in_boots(test: &str, boots: u32, directories: &[(&str, &Path)]) {
     if !getuid().is_root() || !on_path("systemd-nspawn") {
         return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
     }
-    let program = std::env::current_exe().unwrap();
-    let target = program.ancestors().nth(3).unwrap();
     let mut command = Command::new(source("scripts/box.sh"));
-    command.args(["--timeout", BOX, "--boots", &boots.to_string(), "--share"]).arg(target);
-    command.arg("--share").arg(env!("CARGO_MANIFEST_DIR"));
-    command.args(directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory])).arg("--");
-    command.arg("env").args(directories.iter().map(|(name, directory)| format!("{name}={}", directory.display())));
-    command.args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
-    command.arg(program).args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--timeout", BOX, "--boots", &boots.to_string()]);
+    command.args(directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory]));
+    run_in(command, test, directories);
+}
+
+/// Runs a test of this program in what a script makes, with these variables.
+fn run_in(mut script: Command, test: &str, variables: &[(&str, &Path)]) {
+    script.arg("--share").arg(target()).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
+    script.arg("env").args(variables.iter().map(|(name, value)| format!("{name}={}", value.display())));
+    script.args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
+    script.arg(std::env::current_exe().unwrap()).args([
+        test,
+        "--exact",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let output = command.output().unwrap();
+    let output = script.output().unwrap();
     drop(turn);
     let shown = text(&output);
-    assert!(output.status.success() && shown.contains("test result: ok. 1 passed"), "in the box:\n{shown}");
+    assert!(output.status.success() && shown.contains("test result: ok. 1 passed"), "in {script:?}:\n{shown}");
     // What was measured in it, for who asks for it (--nocapture).
     eprintln!("{shown}");
+}
+
+/// Where this program was built.
+fn target() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }

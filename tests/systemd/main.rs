@@ -1,4 +1,4 @@
-//! The service as systemd runs it, installed in a box (scripts/box.sh), one subject a file.
+//! The service as systemd runs it, installed in a box (scripts/box.sh) or a virtual machine (scripts/vm.sh), one subject a file.
 //!
 //! The tests run this program again in the box, with one of those that are ignored here.
 
@@ -9,6 +9,7 @@ mod support;
 
 mod credentials;
 mod disk;
+mod machine;
 mod nested;
 mod pages;
 mod reboot;

@@ -199,6 +199,11 @@ impl Reader {
             // A person types more slowly than the daemon starts.
             until("the chain is known", PATIENCE, || self.chain_is_known());
         }
+        if command.contains("windlass chain events") {
+            // And than GitLab says what it has begun.
+            let said = || Command::new("windlass").args(["chain", "events"]).output().unwrap();
+            until("something is known of a rebuild", PATIENCE, || text(&said()).contains(words));
+        }
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", instead.map_or(command, |(_, instead, _)| instead)]);
         shell.current_dir(&self.directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -17,46 +17,64 @@ const LEFT: &str = "/var/tmp/windlass-reboot";
 
 #[test]
 fn a_rootless_service_begins_anew_after_a_reboot_and_after_a_power_cut() {
-    in_a_box_that_reboots("reboot::rootless_in_the_box", 3);
+    in_a_box_that_reboots("reboot::rootless_in_the_box", boots(ENDS));
 }
 
 #[test]
 fn a_rootful_service_begins_anew_after_a_reboot_and_after_a_power_cut() {
-    in_a_box_that_reboots("reboot::rootful_in_the_box", 3);
+    in_a_box_that_reboots("reboot::rootful_in_the_box", boots(ENDS));
 }
 
 #[test]
 #[ignore = "runs in a box"]
 fn rootless_in_the_box() {
-    reboots(false);
+    reboots(false, SETTINGS, ENDS, |_, _| ());
 }
 
 #[test]
 #[ignore = "runs in a box"]
 fn rootful_in_the_box() {
-    reboots(true);
+    reboots(true, SETTINGS, ENDS, |_, _| ());
 }
 
-fn reboots(rootful: bool) {
+/// How a boot ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Shutdown,
+    PowerCut,
+}
+
+/// How the boots of a box end, but for the last.
+const ENDS: &[End] = &[End::Shutdown, End::PowerCut];
+
+/// How many boots these ends are for.
+pub fn boots(ends: &[End]) -> u32 {
+    u32::try_from(ends.len()).unwrap() + 1
+}
+
+/// One boot more than there are ends. What is `before` is done with the service of the first, and an image.
+pub fn reboots(rootful: bool, settings: &str, ends: &[End], before: impl FnOnce(&Installed, &str)) {
     let windlass = match boot() {
         1 => {
-            let windlass = Installed::new(rootful, SETTINGS);
-            fs::write(LEFT, windlass.image(&Image::busybox())).unwrap();
+            let windlass = Installed::new(rootful, settings);
+            let image = windlass.image(&Image::busybox());
+            before(&windlass, &image);
+            fs::write(LEFT, image).unwrap();
             windlass
         }
         number => {
             let windlass = Installed::found(rootful, &[]);
             it_is_back(&windlass);
-            all_is_as_it_was_left(&windlass, number);
+            all_is_as_it_was_left(&windlass, ends[number as usize - 2]);
             windlass
         }
     };
     let image = fs::read_to_string(LEFT).unwrap();
     let runner = Runner::on(&windlass);
     a_job_keeps_something(&runner, &image);
-    if boot() == 3 {
+    let Some(end) = ends.get(boot() as usize - 1) else {
         return nothing_is_left(&windlass);
-    }
+    };
     // In the middle of a job; and of a hold, which no boot outlasts.
     let held = Job::new(&image).project(9, "group/held").script(&["exit 1"]);
     windlass.windlass(&["hold", "group/held", "--for", "1h"]);
@@ -71,7 +89,7 @@ fn reboots(rootful: bool) {
     assert!(drained.status.success(), "{}", text(&drained));
     // What comes now needs neither the shims nor their caller.
     std::mem::forget((call, attempt));
-    if boot() == 2 {
+    if *end == End::PowerCut {
         lose_power();
     }
 }
@@ -84,7 +102,7 @@ fn it_is_back(windlass: &Installed) {
     assert!(undrained.status.success(), "{}", text(&undrained));
 }
 
-fn all_is_as_it_was_left(windlass: &Installed, boot: u32) {
+fn all_is_as_it_was_left(windlass: &Installed, end: End) {
     // podman keeps what the host has ended; it goes with the first sweep.
     until("no container is left", PATIENCE, || containers(windlass).is_empty());
     nothing_is_left(windlass);
@@ -99,13 +117,13 @@ fn all_is_as_it_was_left(windlass: &Installed, boot: u32) {
     assert_eq!(overlays, 0, "no container's file system is mounted:\n{mounts}");
     let of_running = lanes(windlass, "group/running");
     assert!(of_running.contains(&"cache".to_owned()), "{of_running:?}");
-    if boot == 3 {
+    if end == End::PowerCut {
         // The clone that was in use when the power went may be half written. In an orderly shutdown gitlab-runner ends first, and there
         // may be time to take its job down.
         assert_eq!(of_running, ["cache"]);
     }
     assert_eq!(lanes(windlass, "group/project"), ["builds-0", "cache"]);
-    assert!(!Path::new("/run/windlass/holds.json").exists(), "in boot {boot}");
+    assert!(!Path::new("/run/windlass/holds.json").exists(), "in boot {}", boot());
 }
 
 /// The names of a project's lanes.

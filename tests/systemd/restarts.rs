@@ -35,25 +35,34 @@ fn lines() -> Vec<String> {
     (0..40).flat_map(|round| (0..10).map(move |line| format!("line {round} {line}"))).collect()
 }
 
-/// Eight jobs at a time, while the service is upgraded, restarted and killed at random moments, with fewer slots and more again.
 fn restarts(rootful: bool) {
     let windlass = Installed::new(rootful, SETTINGS);
     let image = windlass.image(&Image::busybox());
     let number = std::env::var("WINDLASS_RESTARTS").map_or(10, |number| number.parse().expect("a number"));
+    nobody_notices(&windlass, &image, 8, number, &[]);
+}
+
+/// So many jobs at a time, while the service is upgraded, restarted and killed so often, at random moments, with fewer slots and more
+/// again. Each job begins with these further lines, and prints what they say.
+pub fn nobody_notices(windlass: &Installed, image: &str, jobs: u32, number: u32, further: &[(&str, &str)]) {
     let seed = fastrand::u64(..);
     eprintln!("{number} restarts, seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let over = AtomicBool::new(false);
-    let script = "for i in $(seq 0 39); do for j in 0 1 2 3 4 5 6 7 8 9; do echo \"line $i $j\"; done; sleep 0.1; done";
+    let counts = "for i in $(seq 0 39); do for j in 0 1 2 3 4 5 6 7 8 9; do echo \"line $i $j\"; done; sleep 0.1; done";
+    let script: Vec<&str> = further.iter().map(|(line, _)| *line).chain([counts]).collect();
     let done = std::thread::scope(|scope| {
-        let runners: Vec<_> = (0..8)
+        let runners: Vec<_> = (0..jobs)
             .map(|_| {
                 scope.spawn(|| {
-                    let runner = Runner::on(&windlass);
+                    let runner = Runner::on(windlass);
                     let mut done = 0;
                     while !over.load(Ordering::Relaxed) {
-                        let outcome = runner.play(&Job::new(&image).script(&[script]));
+                        let outcome = runner.play(&Job::new(image).script(&script));
                         outcome.expect(State::Success);
+                        for (_, said) in further {
+                            outcome.expect_log(said);
+                        }
                         let printed = String::from_utf8_lossy(&outcome.call("build_script").stdout).into_owned();
                         let got: Vec<&str> = printed.lines().filter(|line| line.starts_with("line ")).collect();
                         assert_eq!(got, lines(), "something of its output is lost");
@@ -82,7 +91,7 @@ fn restarts(rootful: bool) {
                 } else {
                     windlass.crash()
                 }
-                for arguments in [&["ps"][..], &["run", "--rm", "--network=none", &image, "true"][..]] {
+                for arguments in [&["ps"][..], &["run", "--rm", "--network=none", image, "true"][..]] {
                     let output = windlass.podman(arguments);
                     assert!(output.status.success(), "round {round}, podman {arguments:?}: {}", text(&output));
                 }
@@ -98,8 +107,8 @@ fn restarts(rootful: bool) {
             .sum::<u32>()
     });
     eprintln!("{done} jobs");
-    assert!(done >= 8);
+    assert!(done >= jobs);
     windlass.configure("60-slots.toml", "slots = 8\n");
     windlass.restart();
-    nothing_is_left(&windlass);
+    nothing_is_left(windlass);
 }

@@ -1,0 +1,46 @@
+//! The service in a virtual machine (scripts/vm.sh) whose kernel has all controllers of cgroups: limits hold, and neither restarts nor
+//! reboots are noticed there.
+
+use crate::SETTINGS;
+use crate::reboot::{End, boots, reboots};
+use crate::restarts::nobody_notices;
+use crate::support::boxed::in_a_machine_that_reboots;
+
+/// Jobs at a time and restarts while they run: fewer than in a box, which is many times faster. `WINDLASS_RESTARTS` makes it eight jobs, and
+/// so many restarts.
+const JOBS: u32 = 3;
+const RESTARTS: u32 = 3;
+/// The harder of a reboot's two ways.
+const ENDS: &[End] = &[End::PowerCut];
+
+#[test]
+fn a_rootless_service_whose_limits_hold_is_restarted_and_rebooted() {
+    in_a_machine_that_reboots("machine::rootless_in_the_machine", boots(ENDS));
+}
+
+#[test]
+fn a_rootful_service_whose_limits_hold_is_restarted_and_rebooted() {
+    in_a_machine_that_reboots("machine::rootful_in_the_machine", boots(ENDS));
+}
+
+#[test]
+#[ignore = "runs in a virtual machine"]
+fn rootless_in_the_machine() {
+    in_the_machine(false);
+}
+
+#[test]
+#[ignore = "runs in a virtual machine"]
+fn rootful_in_the_machine() {
+    in_the_machine(true);
+}
+
+fn in_the_machine(rootful: bool) {
+    let settings = SETTINGS.replace("[job]\n", "[job]\nmemory = \"128 MiB\"\ncpus = 1.5\npids = 200\n");
+    assert_ne!(settings, SETTINGS);
+    // As the container's own cgroup has them.
+    let limits = ("(cd /sys/fs/cgroup && cat memory.max pids.max cpu.max)", "134217728\n200\n150000 100000\n");
+    let wanted = std::env::var("WINDLASS_RESTARTS").map(|number| number.parse().expect("a number"));
+    let (jobs, restarts) = wanted.map_or((JOBS, RESTARTS), |restarts| (8, restarts));
+    reboots(rootful, &settings, ENDS, |windlass, image| nobody_notices(windlass, image, jobs, restarts, &[limits]));
+}
