@@ -26,8 +26,15 @@ pub(super) struct Whole(pub i128);
 pub(super) struct Number(pub f64);
 
 impl fmt::Display for TimeSpan {
+    /// Whole days as such: what was written as 90 days is no "2months 29days 2h 52m 48s".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        const DAY: u64 = 24 * 60 * 60;
+        match self.0.as_secs() {
+            seconds if seconds > DAY && self.0.subsec_nanos() == 0 && seconds.is_multiple_of(DAY) => {
+                write!(f, "{}days", seconds / DAY)
+            }
+            _ => humantime::format_duration(self.0).fmt(f),
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Which values are valid, and what is said about those that are not.
 
+use std::time::Duration;
+
 use super::{errors, settings};
+use crate::config::values::TimeSpan;
 
 fn message(text: &str) -> String {
     let errors = errors(text);
@@ -130,4 +133,12 @@ fn values_at_the_bounds_are_valid() {
     ] {
         settings(text);
     }
+}
+
+#[test]
+fn a_time_is_shown_as_people_write_it() {
+    let shown = |seconds: u64| TimeSpan(Duration::from_secs(seconds)).to_string();
+    let day = 24 * 60 * 60;
+    let times = [shown(90 * day), shown(2 * day), shown(day), shown(90 * 60), shown(day + 60)];
+    assert_eq!(times, ["90days", "2days", "1day", "1h 30m", "1day 1m"]);
 }
