@@ -164,7 +164,7 @@ fn a_reload_that_hangs_does_not_keep_the_daemon_from_ending() {
 
 #[test]
 fn each_loop_of_the_daemon_is_among_the_figures() {
-    let host = Host::configured("[page]\nlisten = '127.0.0.1:0'");
+    let host = Host::start();
     let figures = support::openmetrics::Figures::of(&host);
     for name in [
         "doctor",
