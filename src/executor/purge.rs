@@ -99,7 +99,8 @@ impl Executor {
     /// Removes what a request chooses; returns what went, or would go.
     pub async fn purge(self: &Arc<Self>, request: &PurgeRequest) -> Vec<RemovedRow> {
         // One at a time: two that count the same space would remove twice as much.
-        let _turn = self.purging.lock().await;
+        // An administrator's may have many images to remove, each with its own end.
+        let _turn = loops::rest(self.purging.lock()).await;
         let listing = self.listing(!request.chooses()).await;
         let chosen = match request.chooses() {
             false => decide(&listing.items, &listing.disks, &self.rules()),
