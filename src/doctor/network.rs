@@ -288,7 +288,9 @@ async fn answers(url: &str, target: &Target, ca_file: Option<&Path>) -> Result<(
     let status = client.get(url).send().await.map_err(|error| causes(&error))?.status().as_u16();
     match status {
         200 | 401 => Ok(()),
-        status if target.name == REGISTRY => Err(format!("it answers {status} to /v2/, where a registry says 200 or 401")),
+        status if target.name == REGISTRY => {
+            Err(format!("it answers {status} to /v2/, where a registry says 200 or 401"))
+        }
         _ => Ok(()),
     }
 }
@@ -355,7 +357,9 @@ mod tests {
     #[test]
     fn a_registry_that_podman_alone_trusts_is_a_warning_and_one_that_nobody_does_an_error() {
         let seen = Seen { answers: Some(Err("invalid peer certificate: UnknownIssuer".into())), mtu: None };
-        for (podman_trusts, expected) in [(None, Level::Error), (Some("/etc/containers/certs.d/r".into()), Level::Warning)] {
+        for (podman_trusts, expected) in
+            [(None, Level::Error), (Some("/etc/containers/certs.d/r".into()), Level::Warning)]
+        {
             let target = Target { name: REGISTRY, podman_trusts, ..target(None) };
             let findings = judge(&target, &Reached::default(), &seen);
             expect_remedies(&findings);

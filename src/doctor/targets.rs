@@ -99,11 +99,7 @@ fn of_gitlab(gitlab: Option<&str>, config: &RunnerConfig, environment: &BTreeMap
 
 /// A registry, whose API has to answer with a certificate that is trusted: `/v2/` says 200, or 401 where it wants a login (distribution-spec,
 /// "Determining Support"). One that registries.conf calls insecure may have any, or none.
-fn of_registry(
-    registry: &str,
-    insecure: &BTreeSet<String>,
-    environment: &BTreeMap<String, String>,
-) -> Option<Target> {
+fn of_registry(registry: &str, insecure: &BTreeSet<String>, environment: &BTreeMap<String, String>) -> Option<Target> {
     let (host, port) = host_and_port(&format!("https://{registry}"))?;
     let proxy = proxy_of(environment, true, &host);
     let is_insecure = insecure.contains(&registry.to_ascii_lowercase());
