@@ -15,6 +15,7 @@ pub mod http;
 pub mod init;
 pub mod job;
 pub mod lanes;
+pub mod loops;
 pub mod metrics;
 pub mod page;
 pub mod podman;

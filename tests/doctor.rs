@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::account::Account;
 use support::chain::{Chain, TOKEN};
+use support::registry::Registry;
 use support::storage::Storage;
 use support::{Host, Image};
 
@@ -223,6 +224,38 @@ fn gitlab_is_looked_for_from_inside_a_container() {
         "[gitlab]\nurl = '{named}'\n[job]\nnetwork = 'host'\nextra_hosts = {{ 'gitlab.invalid' = '127.0.0.1' }}"
     ));
     expect(&doctor(&host, &["--only", "network"]).1, "reach", "ok", "GitLab at gitlab.invalid:", "");
+}
+
+#[test]
+fn a_registry_has_to_be_trusted_with_what_jobs_get() {
+    let Some((registry, authority)) = Registry::with_tls() else { return };
+    let image = format!("default_image = '{}'", registry.image("base:1"));
+    let host = Host::configured(&format!("[job]\nnetwork = 'host'\n{image}"));
+    let look = || doctor(&host, &["--only", "network"]);
+    let (code, report) = look();
+    assert_eq!(code, 1, "{report:#}");
+    let place = format!("the registry at 127.0.0.1:{}", registry.port);
+    expect(&report, "reach", "ok", &place, "");
+    let found = expect(&report, "trust", "error", &place, "[job] ca_file in windlass.toml");
+    assert!(found["meaning"].as_str().unwrap().contains("no image of it is pulled"), "{found:#}");
+
+    host.configure(&format!("[job]\nnetwork = 'host'\nca_file = '{}'\n{image}", authority.display()));
+    let (code, report) = look();
+    assert_eq!((code, findings(&report, "error")), (0, vec![]), "{report:#}");
+    expect(&report, "reach", "ok", &place, "");
+    assert!(findings(&report, "warning").is_empty(), "{report:#}");
+
+    // One that wants a login says 401, and one that podman is told to trust blindly is asked for no certificate.
+    let Some(insecure) = Registry::with_passwords() else { return };
+    let conf = insecure.registries_conf();
+    host.configure(&format!(
+        "[job]\nnetwork = 'host'\ndefault_image = '{}'\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{}'",
+        insecure.image("base:1"),
+        conf.display()
+    ));
+    let (code, report) = look();
+    assert_eq!((code, findings(&report, "warning")), (0, vec![]), "{report:#}");
+    expect(&report, "reach", "ok", &format!("the registry at 127.0.0.1:{}", insecure.port), "");
 }
 
 #[test]

@@ -149,6 +149,77 @@ fn a_job_is_found_by_the_digest_of_the_image_that_it_ran_in() {
 }
 
 #[test]
+fn a_job_is_found_by_the_digests_of_its_services_and_its_helper() {
+    let Some(registry) = Registry::open() else { return };
+    let conf = registry.registries_conf().display().to_string();
+    let host = Host::configured("");
+    let push = |image: Image, name: &str| {
+        // Each another image, also of what another test made.
+        let source = host.image(&image.env(&format!("MARK={name}-{}", registry.port)));
+        let image = registry.image(&format!("group/{name}:1"));
+        let push = ["push", "--quiet", "--tls-verify=false", &source, &image];
+        assert!(host.storage.command().args(push).output().unwrap().status.success());
+        host.podman(&["rmi", "--force", &source]);
+        image
+    };
+    let server = Image::busybox().expose(7000).entrypoint(&["/bin/sh", "-c", "exec nc -l -p 7000"]);
+    let (service, helper) = (push(server, "service"), push(Image::git(), "helper"));
+    host.configure(&format!(
+        "[job]\npull_policy = 'if-not-present'\n[job.helper]\nmode = 'image'\nimage = '{helper}'\n\
+         [podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
+    ));
+    host.crash_daemon();
+    let runner = Runner::new(&host);
+    let image = host.image(&Image::busybox());
+    let job = Job::new(&image).with("services", json!([{"name": service, "alias": "db"}]));
+    runner.play(&job).expect(State::Success);
+    let other = Job::new(&image);
+    runner.play(&other).expect(State::Success);
+    record(&host, other.id);
+    let row = record(&host, job.id);
+    let found = |digest: &str| {
+        jobs(&host, &["--image", digest]).iter().map(|row| row["job_id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    for (role, name, expected) in [("service", &service, vec![job.id]), ("helper", &helper, vec![other.id, job.id])] {
+        let inspected = host.podman(&["image", "inspect", "--format", "{{.Digest}}", name]);
+        let digest = String::from_utf8_lossy(&inspected.stdout).trim().to_owned();
+        let images = row["images"].as_array().unwrap();
+        let used = images.iter().find(|image| image["role"] == role).unwrap_or_else(|| panic!("no {role}: {row:#}"));
+        assert_eq!((&used["name"], &used["digest"]), (&json!(name), &json!(digest)), "{row:#}");
+        assert_eq!(found(&digest), expected, "{role}");
+    }
+    host.podman(&["rmi", &service, &helper]);
+}
+
+#[test]
+fn what_a_purge_takes_and_what_podman_does_not_do_is_counted() {
+    let nobody = free_port();
+    let host = Host::configured("[job]\npull_policy = 'if-not-present'\npull_attempts = 1");
+    let runner = Runner::new(&host);
+    runner.play(&Job::new(&host.image(&Image::busybox()))).expect(State::Success);
+    let (figure, bytes) =
+        ("windlass_purged_total{kind=\"lane\",rule=\"asked for\"}", "windlass_purged_bytes_total{kind=\"lane\"}");
+    let before = Figures::of(&host);
+    assert_eq!((before.get(figure), before.get(bytes)), (0.0, 0.0));
+    assert!(before.get("windlass_lanes") > 0.0);
+    let gone = host.json(&["cache", "purge", "--all"]);
+    let gone = gone.as_array().unwrap();
+    let sum = |rows: &[Value]| rows.iter().filter_map(|row| row["bytes"].as_u64()).sum::<u64>();
+    let after = Figures::of(&host);
+    assert!(!gone.is_empty());
+    let count = |number: u64| f64::from(u32::try_from(number).unwrap());
+    assert_eq!((after.get(figure), after.get(bytes)), (count(gone.len() as u64), count(sum(gone))), "{gone:#?}");
+    assert_eq!(after.get("windlass_lanes"), 0.0);
+    let failed = "windlass_podman_calls_total{operation=\"pull\",result=\"failed\"}";
+    assert_eq!(after.get(failed), 0.0);
+    runner.play(&Job::new(&format!("127.0.0.1:{nobody}/group/image:1"))).expect(State::system_failure());
+    let last = Figures::of(&host);
+    let pulls = "windlass_podman_call_seconds_count{operation=\"pull\"}";
+    assert!(last.get(failed) > 0.0 && last.get(failed) == last.get(pulls), "{:#?}", last.values);
+    assert_eq!(last.get("windlass_pulls_total{result=\"success\"}"), 0.0);
+}
+
+#[test]
 fn a_job_whose_daemon_was_killed_in_mid_stage_is_on_record_once_and_right() {
     let host = Host::start();
     let image = host.image(&Image::busybox());

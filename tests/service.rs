@@ -145,6 +145,48 @@ fn a_wrong_configuration_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
+fn a_reload_that_hangs_does_not_keep_the_daemon_from_ending() {
+    let (host, notices) = notified("");
+    let from = notices.wait_for(0, "READY=1");
+    // Who reads it waits for somebody who writes, as one waits for a user database or a disk that hangs.
+    std::fs::create_dir(host.dir().join("conf.d")).unwrap();
+    let hanging = host.dir().join("conf.d/10-hangs.toml");
+    nix::unistd::mkfifo(&hanging, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    host.reload("slots = 3");
+    let reloading = notices.wait_for(from, "RELOADING=1");
+    assert_eq!(host.end_daemon(Signal::SIGTERM), Some(0));
+    let told = notices.since(reloading).concat();
+    assert!(told.contains("STOPPING=1") && !told.contains("READY=1"), "{told}");
+    std::fs::remove_file(&hanging).unwrap();
+    host.start_daemon();
+    assert_eq!(slots(&host), (3, 0));
+}
+
+#[test]
+fn each_loop_of_the_daemon_is_among_the_figures() {
+    let host = Host::start();
+    let figures = support::openmetrics::Figures::of(&host);
+    for name in [
+        "doctor",
+        "free-space",
+        "history",
+        "metrics",
+        "page",
+        "page-changes",
+        "purge",
+        "reload",
+        "slots-status",
+        "socket-users",
+        "space-status",
+        "sweep",
+        "trash",
+    ] {
+        let figure = format!("windlass_loop_step_seconds{{loop=\"{name}\"}}");
+        assert!(figures.values.get(&figure).is_some_and(|age| *age < 60.0), "{figure}: {figures:?}");
+    }
+}
+
+#[test]
 fn slots_that_are_taken_away_stay_with_their_jobs_until_these_end() {
     let (host, notices) = notified("slots = 2");
     let image = host.image(&Image::busybox());

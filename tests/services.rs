@@ -222,3 +222,27 @@ fn postgresql_and_redis_serve_one_job_by_name() {
     outcome.expect(State::Success).expect_log("\nproduct 42\n").expect_log("\nOK\n").expect_log("\n42\n");
     assert!(!outcome.log().contains("Warning: service"), "both were ready in time: {}", outcome.log());
 }
+
+#[test]
+fn nothing_of_a_job_has_a_label_of_gitlab_runners() {
+    // Its package prunes what carries them, stopped containers and volumes, at each of its upgrades.
+    let host = HOST.get();
+    let image = host.image(&server());
+    let job = Job::new(&host.image(&Image::busybox())).with("services", json!([{"name": image, "alias": "db"}]));
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&job);
+    attempt.make_ready();
+    let lease = format!("label=io.windlass.lease={}", &attempt.lease()[..12]);
+    let shown = |arguments: &[&str]| String::from_utf8_lossy(&host.podman(arguments).stdout).into_owned();
+    let format = "{{range $key, $value := .Labels}}{{$key}}={{$value}} {{end}}";
+    let listed = [
+        shown(&["ps", "--all", "--filter", &lease, "--format", format]),
+        shown(&["network", "ls", "--filter", &lease, "--format", "{{.Labels}}"]),
+        shown(&["volume", "ls", "--filter", &lease, "--format", "{{.Labels}}"]),
+        shown(&["image", "inspect", "--format", format, job.image.as_deref().unwrap(), &image]),
+    ];
+    assert_eq!(listed[0].matches("io.windlass.lease=").count(), 2, "{listed:#?}");
+    assert!(listed[1].contains("io.windlass.lease"), "{listed:#?}");
+    assert!(listed.iter().all(|labels| !labels.contains("com.gitlab")), "{listed:#?}");
+    attempt.finish();
+}

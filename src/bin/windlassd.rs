@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use windlass::config;
-use windlass::service::{Arguments, Service, journal};
+use windlass::service::{Arguments, Service, THREADS_END, journal};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -16,12 +16,13 @@ fn main() -> ExitCode {
             return config::EXIT_CODE.into();
         }
     };
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(async { Service::build(&arguments.config, settings).await?.run().await }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let served = runtime.block_on(async { Service::build(&arguments.config, settings).await?.run().await });
+        // To drop it would wait for its threads for ever.
+        runtime.shutdown_timeout(THREADS_END);
+        served
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::facts::ProjectId;
 use crate::config::{ChainSettings, Settings, WebhookSettings};
 use crate::gitlab::Client;
+use crate::loops;
 use crate::registry::Registry;
 use crate::store::{NewEvent, Store};
 use state::State;
@@ -193,10 +194,15 @@ impl Controller {
             };
             self.passed.notify_waiters();
             let pause = if is_soon { SOON } else { LATER };
+            let due = async {
+                tokio::select! {
+                    () = self.work.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.work.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = loops::rest(due) => {}
             }
         }
     }
@@ -212,10 +218,15 @@ impl Controller {
             let interval = if worked { self.settings.interval } else { self.settings.interval.min(AGAIN) };
             // Up to a tenth by chance: several hosts' timers shall not go together.
             let chance = fastrand::u64(0..=u64::try_from(interval.as_millis() / 10).unwrap_or(0));
+            let due = async {
+                tokio::select! {
+                    () = self.sync.notified() => {}
+                    () = tokio::time::sleep(interval + Duration::from_millis(chance)) => {}
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.sync.notified() => {}
-                () = tokio::time::sleep(interval + Duration::from_millis(chance)) => {}
+                () = loops::rest(due) => {}
             }
         }
     }

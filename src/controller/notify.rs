@@ -11,6 +11,7 @@ use super::Controller;
 use super::view::{kind, rfc3339};
 use crate::chain::facts::{ProjectId, Time};
 use crate::chain::reconcile::State;
+use crate::loops;
 
 /// How long the program may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -78,7 +79,9 @@ impl Controller {
         self.save_or_say(mended.into_iter().chain(notices.iter().map(|notice| notice.project_id))).await;
         for notice in notices {
             tracing::info!(project = notice.project, words = notice.words, "telling of it");
-            if let Err(error) = run(program, arguments, &notice).await {
+            let told = run(program, arguments, &notice).await;
+            loops::step();
+            if let Err(error) = told {
                 tracing::warn!("[chain.notify] command {program}: {error:#}");
             }
         }

@@ -18,6 +18,7 @@ use super::state::State;
 use crate::chain::facts::{Time, Upstream};
 use crate::config::{Settings, WatchSettings};
 use crate::job::ImageRef;
+use crate::loops;
 use crate::registry::{Platform, Registry, RegistryError, RegistrySettings};
 use crate::store::{ImageLook, ImageSeen, NewDigest, Store};
 
@@ -72,7 +73,7 @@ type Trouble = Mutex<Option<RegistryError>>;
 impl Controller {
     /// Looks images up when it is time, and at what was built on which of them; until the shutdown.
     pub async fn watch_forever(self: Arc<Self>, shutdown: CancellationToken) {
-        let Some(registry) = &self.registry else { return };
+        let Some(registry) = &self.registry else { return loops::rest(shutdown.cancelled()).await };
         loop {
             let working = async {
                 let next = self.look_at_images(registry).await;
@@ -83,10 +84,15 @@ impl Controller {
                 () = shutdown.cancelled() => return,
                 next = working => next,
             };
+            let due = async {
+                tokio::select! {
+                    () = self.passed() => {}
+                    () = tokio::time::sleep(next) => {}
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.passed() => {}
-                () = tokio::time::sleep(next) => {}
+                () = loops::rest(due) => {}
             }
         }
     }

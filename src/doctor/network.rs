@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use reqwest::Certificate;
 
-use super::targets::{self, Target};
+use super::targets::{self, REGISTRY, Target};
 use super::{Finding, Host};
 use crate::config::{JobSettings, Network, NetworkSettings, UserNamespace};
 use crate::init::probe::{Probed, Reached, TARGETS_MAX};
@@ -181,21 +181,37 @@ fn judge(target: &Target, reached: &Reached, seen: &Seen) -> Vec<Finding> {
     )];
     if let Some(Err(error)) = &seen.answers {
         let is_trust = ["certificate", "issuer", "UnknownIssuer"].iter().any(|word| error.contains(word));
-        findings.push(if is_trust {
+        findings.push(if is_trust && let Some(directory) = &target.podman_trusts {
+            Finding::warning(
+                "trust",
+                format!(
+                    "podman trusts {name} at {}:{} by {}, and jobs do not: {error}",
+                    target.host,
+                    target.port,
+                    directory.display()
+                ),
+                "images of it are pulled, and jobs that build images can neither pull nor push them",
+                "[job] ca_file in windlass.toml: the certificates (PEM) of your own authority",
+            )
+        } else if is_trust {
             Finding::error(
                 "trust",
                 format!(
                     "the certificate of {name} at {}:{} is not trusted with what jobs have: {error}",
                     target.host, target.port
                 ),
-                "git, curl and gitlab-runner in jobs refuse to talk to it",
+                if name == REGISTRY {
+                    "no image of it is pulled, and jobs that build images can't push them"
+                } else {
+                    "git, curl and gitlab-runner in jobs refuse to talk to it"
+                },
                 "[job] ca_file in windlass.toml: the certificates (PEM) of your own authority",
             )
         } else {
             Finding::warning(
                 "answers",
                 format!(
-                    "{name} at {}:{}{through} takes connections, and does not answer: {error}",
+                    "{name} at {}:{}{through} takes connections, and does not answer as it should: {error}",
                     target.host, target.port
                 ),
                 fails,
@@ -250,7 +266,7 @@ fn certificates<'a>(service: Option<&Path>, jobs: impl Iterator<Item = &'a JobSe
 
 async fn seen(target: &Target, ca_file: Option<&Path>) -> Seen {
     let answers = match &target.url {
-        Some(url) => Some(answers(url, target.proxy.as_deref(), ca_file).await),
+        Some(url) => Some(answers(url, target, ca_file).await),
         None => None,
     };
     let lookup = tokio::time::timeout(WITHIN, tokio::net::lookup_host(target.connects_to()));
@@ -259,9 +275,9 @@ async fn seen(target: &Target, ca_file: Option<&Path>) -> Seen {
 }
 
 /// Whether anything answers, with the certificates that jobs have.
-async fn answers(url: &str, proxy: Option<&str>, ca_file: Option<&Path>) -> Result<(), String> {
+async fn answers(url: &str, target: &Target, ca_file: Option<&Path>) -> Result<(), String> {
     let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(WITHIN);
-    if let Some(proxy) = proxy {
+    if let Some(proxy) = target.proxy.as_deref() {
         builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| error.to_string())?);
     }
     if let Some(file) = ca_file {
@@ -269,7 +285,14 @@ async fn answers(url: &str, proxy: Option<&str>, ca_file: Option<&Path>) -> Resu
         builder = builder.tls_certs_only(Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())?);
     }
     let client = builder.build().map_err(|error| error.to_string())?;
-    client.get(url).send().await.map(drop).map_err(|error| causes(&error))
+    let status = client.get(url).send().await.map_err(|error| causes(&error))?.status().as_u16();
+    match status {
+        200 | 401 => Ok(()),
+        status if target.name == REGISTRY => {
+            Err(format!("it answers {status} to /v2/, where a registry says 200 or 401"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An error with what caused it, without the address.
@@ -308,6 +331,7 @@ mod tests {
             port: 443,
             url: Some("https://gl.example.com".into()),
             proxy: proxy.map(str::to_owned),
+            podman_trusts: None,
         }
     }
 
@@ -328,6 +352,21 @@ mod tests {
         let distrusted = judged(Reached::default(), Err("invalid peer certificate: UnknownIssuer".into()));
         assert_eq!(level(&distrusted, "trust"), Level::Error);
         assert_eq!(level(&judged(Reached::default(), Err("reset".into())), "answers"), Level::Warning);
+    }
+
+    #[test]
+    fn a_registry_that_podman_alone_trusts_is_a_warning_and_one_that_nobody_does_an_error() {
+        let seen = Seen { answers: Some(Err("invalid peer certificate: UnknownIssuer".into())), mtu: None };
+        for (podman_trusts, expected) in
+            [(None, Level::Error), (Some("/etc/containers/certs.d/r".into()), Level::Warning)]
+        {
+            let target = Target { name: REGISTRY, podman_trusts, ..target(None) };
+            let findings = judge(&target, &Reached::default(), &seen);
+            expect_remedies(&findings);
+            assert_eq!(level(&findings, "trust"), expected);
+            let found = findings.iter().find(|finding| finding.check == "trust").expect("one");
+            assert!(found.remedy.as_deref().is_some_and(|words| words.contains("[job] ca_file")), "{found:?}");
+        }
     }
 
     #[test]

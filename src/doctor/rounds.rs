@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context as _;
 use nix::unistd::{User, geteuid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,27 +64,24 @@ pub struct Practice<O> {
     last: watch::Sender<Option<Arc<Round>>>,
 }
 
-impl<O: Fn() -> Own + Send + 'static> Practice<O> {
+impl<O: Fn() -> Own + Send + Sync + 'static> Practice<O> {
     /// One for a daemon with this configuration, and where each round is to be seen.
     pub fn new(config: PathBuf, every: Duration, own: O) -> (Self, Rounds) {
         let (last, seen) = watch::channel(None);
         (Self { config, own, every, last }, seen)
     }
 
-    /// Until the shutdown. On a thread of its own, since files and the user database may be slow.
+    /// Until the shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
-        let runtime = tokio::runtime::Handle::current();
-        let rounds = move || runtime.block_on(shutdown.run_until_cancelled(self.go_on()));
-        if let Err(error) = tokio::task::spawn_blocking(rounds).await {
-            tracing::error!("internal error, please report it: {error}");
-        }
+        let practice = Arc::new(self);
+        let _ = shutdown.run_until_cancelled(practice.go_on(&shutdown)).await;
     }
 
-    async fn go_on(&self) {
+    async fn go_on(self: &Arc<Self>, shutdown: &CancellationToken) {
         tokio::time::sleep(self.every.min(FIRST_AFTER)).await;
         loop {
             let began = Instant::now();
-            match self.look().await {
+            match self.look_aside(shutdown).await {
                 Ok(round) => {
                     let errors = round.of(Level::Error).count();
                     tracing::debug!(took_ms = began.elapsed().as_millis(), errors, "doctor's round");
@@ -94,6 +92,16 @@ impl<O: Fn() -> Own + Send + 'static> Practice<O> {
             }
             tokio::time::sleep(self.every.saturating_sub(began.elapsed())).await;
         }
+    }
+
+    /// Looks on a thread of its own, since files and the user database may be slow. A round that breaks costs itself, and none after it.
+    async fn look_aside(self: &Arc<Self>, shutdown: &CancellationToken) -> anyhow::Result<Round> {
+        let (runtime, practice, shutdown) = (tokio::runtime::Handle::current(), Arc::clone(self), shutdown.clone());
+        let look = move || runtime.block_on(shutdown.run_until_cancelled(practice.look()));
+        tokio::task::spawn_blocking(look)
+            .await
+            .context("internal error, please report it")?
+            .context("the daemon ends")?
     }
 
     async fn look(&self) -> anyhow::Result<Round> {
@@ -156,6 +164,28 @@ mod tests {
         assert_eq!(whats(new_errors(&one, None)), ["a"]);
         assert_eq!(whats(new_errors(&two, Some(&one))), ["b"]);
         assert_eq!(whats(new_errors(&one, Some(&round(&[])))), ["a"], "it has come back");
+    }
+
+    #[tokio::test]
+    async fn a_round_that_breaks_costs_none_after_it() {
+        let rounds = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&rounds);
+        let own = move || -> Own {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            panic!("the host is odd")
+        };
+        let (practice, _seen) = Practice::new("none.toml".into(), Duration::from_millis(1), own);
+        let (shutdown, looks) = (CancellationToken::new(), Arc::clone(&rounds));
+        let running = tokio::spawn(practice.run(shutdown.clone()));
+        let again = async {
+            while looks.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("another round");
+        assert!(!running.is_finished());
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(20), running).await.expect("it ends").expect("no panic");
     }
 
     #[test]

@@ -86,8 +86,11 @@ pub fn judge(unit: &Unit) -> Vec<Finding> {
 
 /// What gitlab-runner's package does to root's podman.
 pub fn package(host: &Host) -> Option<Finding> {
-    let [prunes, program] = PRUNES.map(|path| host.files.has(path));
-    (host.is_rootful() && prunes && program).then(|| {
+    prunes(host.is_rootful(), |path| host.files.has(path))
+}
+
+fn prunes(is_rootful: bool, has: impl Fn(&str) -> bool) -> Option<Finding> {
+    (is_rootful && PRUNES.into_iter().all(has)).then(|| {
         Finding::warning(
             "runner-package",
             "gitlab-runner's package prunes root's podman when it is upgraded (clear-docker-cache)",
@@ -118,6 +121,18 @@ mod tests {
         assert_eq!(parse(&SHOWN.replace("=4h", "=infinity")).expect("a unit").stop, None);
         let short = parse(&SHOWN.replace("=4h", "=1min 30s")).expect("a unit");
         assert_eq!(short.stop, Some(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_package_that_prunes_the_podman_of_jobs_is_a_warning() {
+        let found = prunes(true, |_| true).expect("a finding");
+        assert_eq!((found.check, found.level), ("runner-package", Level::Warning));
+        assert!(found.remedy.as_deref().is_some_and(|words| words.contains("NO_DOCKER_PRUNE=1")), "{found:?}");
+        expect_remedies(&[found]);
+        assert_eq!(prunes(false, |_| true), None, "a rootless podman is not root's");
+        for only in PRUNES {
+            assert_eq!(prunes(true, |path| path == only), None, "{only} alone prunes nothing");
+        }
     }
 
     #[test]

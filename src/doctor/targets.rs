@@ -1,12 +1,17 @@
 //! Where jobs have to get to: GitLab, its registry, and the proxy on the way, if there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
 use super::runner_config::{self, RunnerConfig};
 use super::{Host, api};
 use crate::job::ImageRef;
+use crate::registry::conf::{self, CERTIFICATES};
+
+/// What the registry is called.
+pub const REGISTRY: &str = "the registry";
 
 /// One place that jobs need.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub struct Target {
     pub url: Option<String>,
     /// The proxy that jobs take to it; none: they go there themselves.
     pub proxy: Option<String>,
+    /// Where podman has certificates for it that jobs have not (containers-certs.d(5)).
+    pub podman_trusts: Option<PathBuf>,
 }
 
 impl Target {
@@ -35,7 +42,7 @@ impl Target {
     fn of_url(name: &'static str, url: &str, environment: &BTreeMap<String, String>) -> Option<Self> {
         let (host, port) = host_and_port(url)?;
         let proxy = proxy_of(environment, url.starts_with("https"), &host);
-        Some(Self { name, host, port, url: Some(url.to_owned()), proxy })
+        Some(Self { name, host, port, url: Some(url.to_owned()), proxy, podman_trusts: None })
     }
 }
 
@@ -71,11 +78,8 @@ pub async fn look(host: &Host, environment: &BTreeMap<String, String>) -> Vec<Ta
         Some(prefix) => Some(prefix),
         None => of_images(host),
     };
-    found.extend(registry.and_then(|registry| {
-        let (host, port) = host_and_port(&format!("https://{registry}"))?;
-        let proxy = proxy_of(environment, true, &host);
-        Some(Target { name: "the registry", host, port, url: None, proxy })
-    }));
+    let of_podman = &host.settings.podman.environment;
+    found.extend(registry.and_then(|registry| of_registry(&registry, &insecure(of_podman), environment)));
     found.dedup_by(|one, other| (&one.host, one.port) == (&other.host, other.port));
     found
 }
@@ -91,6 +95,24 @@ fn of_gitlab(gitlab: Option<&str>, config: &RunnerConfig, environment: &BTreeMap
         }
     }
     found
+}
+
+/// A registry, whose API has to answer with a certificate that is trusted: `/v2/` says 200, or 401 where it wants a login (distribution-spec,
+/// "Determining Support"). One that registries.conf calls insecure may have any, or none.
+fn of_registry(registry: &str, insecure: &BTreeSet<String>, environment: &BTreeMap<String, String>) -> Option<Target> {
+    let (host, port) = host_and_port(&format!("https://{registry}"))?;
+    let proxy = proxy_of(environment, true, &host);
+    let is_insecure = insecure.contains(&registry.to_ascii_lowercase());
+    let url = (!is_insecure).then(|| format!("https://{registry}/v2/"));
+    let directories = CERTIFICATES.iter().map(|directory| Path::new(directory).join(registry));
+    let podman_trusts = directories.into_iter().find(|directory| directory.is_dir());
+    Some(Target { name: REGISTRY, host, port, url, proxy, podman_trusts })
+}
+
+/// The registries that podman speaks to without trust. A file that can't be read is another check's.
+fn insecure(of_podman: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let file = of_podman.get("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
+    conf::insecure(file.as_deref()).unwrap_or_default()
 }
 
 /// The registry of a project of the chain, as GitLab names it.
@@ -139,6 +161,16 @@ mod tests {
         }
         assert_eq!(proxy_of(&set, false, "gitlab.other.org"), None, "that one is for https");
         assert!(proxy_of(&set, true, "notexample.com").is_some());
+    }
+
+    #[test]
+    fn a_registry_is_asked_over_tls_unless_it_is_called_insecure() {
+        let insecure = BTreeSet::from(["inner:5000".to_owned()]);
+        let of = |registry| of_registry(registry, &insecure, &environment(&[])).expect("a target");
+        let found = of("registry.example.com");
+        assert_eq!(found.url.as_deref(), Some("https://registry.example.com/v2/"));
+        assert_eq!((found.connects_to().as_str(), of("r:5050").port), ("registry.example.com:443", 5050));
+        assert_eq!(of("inner:5000").url, None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::Executor;
 use super::lane_use::Worker;
 use crate::lanes::{LaneId, Part};
+use crate::loops;
 
 /// Pause before the trash is emptied again where that failed.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -100,10 +101,15 @@ impl Executor {
                     None => std::future::pending().await,
                 }
             };
+            let due = async {
+                tokio::select! {
+                    () = self.housekeeping.trash.notified() => {}
+                    () = again => {}
+                }
+            };
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = self.housekeeping.trash.notified() => {}
-                () = again => {}
+                () = loops::rest(due) => {}
             }
         }
     }

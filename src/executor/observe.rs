@@ -8,6 +8,7 @@ use super::Executor;
 use crate::history::now;
 use crate::job::ImageRef;
 use crate::lanes::decide::{Disk, Rule};
+use crate::loops;
 use crate::metrics::states::{DiskState, States};
 use crate::podman::Image;
 use crate::protocol::admin::RemovedRow;
@@ -23,7 +24,7 @@ impl Executor {
         loop {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
+                _ = loops::rest(ticks.tick()) => {}
             }
             self.look_at_disks().await;
         }

@@ -13,6 +13,7 @@ use super::{Executor, Failure, JobLog, image_use};
 use crate::job::{ImageRef, policy};
 use crate::lanes::decide::{Disk, Item, Rule, Rules, Stays, decide};
 use crate::lanes::store::Listed;
+use crate::loops;
 use crate::podman::ListedImage;
 use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow, is_project};
 
@@ -50,10 +51,15 @@ impl Executor {
         let mut not_before = Instant::now();
         let mut said: Vec<Short> = Vec::new();
         loop {
+            let due = async {
+                tokio::select! {
+                    () = self.housekeeping.purge.notified() => true,
+                    () = tokio::time::sleep(LOOK) => false,
+                }
+            };
             let grown = tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = self.housekeeping.purge.notified() => true,
-                () = tokio::time::sleep(LOOK) => false,
+                grown = loops::rest(due) => grown,
             };
             if let Err(error) = self.lanes.save_clock() {
                 tracing::debug!("write the lanes' clock down: {error}");
@@ -93,7 +99,8 @@ impl Executor {
     /// Removes what a request chooses; returns what went, or would go.
     pub async fn purge(self: &Arc<Self>, request: &PurgeRequest) -> Vec<RemovedRow> {
         // One at a time: two that count the same space would remove twice as much.
-        let _turn = self.purging.lock().await;
+        // An administrator's may have many images to remove, each with its own end.
+        let _turn = loops::rest(self.purging.lock()).await;
         let listing = self.listing(!request.chooses()).await;
         let chosen = match request.chooses() {
             false => decide(&listing.items, &listing.disks, &self.rules()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Executor;
+use crate::loops;
 use crate::podman::Found;
 
 /// How often.
@@ -16,7 +17,7 @@ impl Executor {
         loop {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = loops::rest(tokio::time::sleep(EVERY)) => {}
             }
             self.sweep().await;
         }

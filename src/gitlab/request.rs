@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{GitlabError, Refusal, message_of};
 use super::{Client, TIMEOUT, host_now};
+use crate::loops;
 use crate::sys::secrets::Secret;
 
 /// How often GitLab is asked where that does no harm.
@@ -240,6 +241,7 @@ impl Client {
         self.pace.wait().await;
         let since = std::time::Instant::now();
         let sent = request.send().await;
+        loops::step();
         self.count(sent.as_ref().ok().map(|answer| answer.status().as_u16()), since);
         let mut answer =
             sent.map_err(|error| failed(&causes(&error, call.limit), !error.is_connect() && !error.is_builder()))?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Entry, now};
 use crate::config::HistorySettings;
+use crate::loops;
 use crate::metrics::Metrics;
 
 /// Rows in one write.
@@ -73,7 +74,7 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
-                count = self.entries.recv_many(&mut some, TOGETHER) => if count == 0 { break },
+                count = loops::rest(self.entries.recv_many(&mut some, TOGETHER)) => if count == 0 { break },
                 // Who comes later is told that nobody writes any more, and leaves it to the next daemon.
                 () = shutdown.cancelled(), if !self.entries.is_closed() => {
                     self.entries.close();

@@ -3,7 +3,7 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `/metrics` | figures, as OpenMetrics text |
-//! | `/healthz` | 200 while the loop that takes callers gives signs of life, else 503: a daemon to restart |
+//! | `/healthz` | 200 while all loops go on and the one that takes callers gives signs of life, else 503 and what hangs: a daemon to restart |
 //! | `/readyz` | 200 while a job that comes now would be run, else 503 and why not, a line for each reason; what hinders no job is told with 200 too |
 
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub struct Readiness {
 pub trait Source: Send + Sync + 'static {
     /// All figures, as text.
     fn metrics(&self) -> impl Future<Output = String> + Send;
-    /// Whether the daemon gives a sign of life.
-    fn is_alive(&self) -> impl Future<Output = bool> + Send;
+    /// Why the daemon is to be restarted; none: it lives.
+    fn trouble(&self) -> impl Future<Output = Option<String>> + Send;
     /// Whether a job that comes now would be run.
     fn readiness(&self) -> impl Future<Output = Readiness> + Send;
 }
@@ -42,9 +42,9 @@ pub fn endpoint<S: Source>(
         .and(source.clone())
         .then(|source: Arc<S>| async move { answer(StatusCode::OK, metrics::CONTENT_TYPE, source.metrics().await) });
     let alive = warp::path!("healthz").and(source.clone()).then(|source: Arc<S>| async move {
-        match source.is_alive().await {
-            true => text(StatusCode::OK, "ok\n".to_owned()),
-            false => text(StatusCode::SERVICE_UNAVAILABLE, "the loop that takes callers does not answer\n".to_owned()),
+        match source.trouble().await {
+            None => text(StatusCode::OK, "ok\n".to_owned()),
+            Some(words) => text(StatusCode::SERVICE_UNAVAILABLE, words + "\n"),
         }
     });
     let ready = warp::path!("readyz").and(source).then(|source: Arc<S>| async move { told(source.readiness().await) });

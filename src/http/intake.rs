@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
+use crate::loops;
 use crate::store::NewEvent;
 
 /// Events that wait at once; more senders wait for a place.
@@ -40,7 +41,8 @@ pub async fn run(mut entries: mpsc::Receiver<Entry>, controller: Arc<Controller>
     loop {
         tokio::select! {
             biased;
-            count = entries.recv_many(&mut some, TOGETHER) => if count == 0 { return },
+            // Without senders, nobody is served any more either.
+            count = loops::rest(entries.recv_many(&mut some, TOGETHER)) => if count == 0 { return },
             () = shutdown.cancelled() => return,
         }
         let (events, answers): (Vec<NewEvent>, Vec<oneshot::Sender<bool>>) = some.drain(..).unzip();

@@ -7,10 +7,12 @@ mod signature;
 pub mod webhook;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,25 +36,29 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// Pause after accept(2) failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The address that a client's connection comes from, beside each of its requests; none: from this host, by a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub Option<IpAddr>);
+
 /// What clients come in by.
 pub trait Accept: Send {
     /// A client's connection.
     type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// The next client. Cancelling this loses none.
-    fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Connection, Peer)>> + Send;
 }
 
 impl Accept for TcpListener {
     type Connection = TcpStream;
-    async fn next(&self) -> io::Result<TcpStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<(TcpStream, Peer)> {
+        self.accept().await.map(|(stream, from)| (stream, Peer(Some(from.ip().to_canonical()))))
     }
 }
 
 impl Accept for UnixListener {
     type Connection = UnixStream;
-    async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<(UnixStream, Peer)> {
+        self.accept().await.map(|(stream, _)| (stream, Peer(None)))
     }
 }
 
@@ -104,8 +110,8 @@ pub async fn serve_within<A, F, R>(
             () = shutdown.cancelled() => return,
             next = next => next,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("accept an HTTP client: {error}");
                 tokio::time::sleep(PAUSE).await;
@@ -113,6 +119,10 @@ pub async fn serve_within<A, F, R>(
             }
         };
         let service = TowerToHyperService::new(warp::service(filter.clone()));
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
+            service.call(request)
+        });
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             let _place = place;

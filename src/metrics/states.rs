@@ -11,6 +11,8 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct States {
     /// podman's version.
     pub podman_version: String,
+    /// How many seconds ago each loop of the daemon took its last step.
+    pub loops: BTreeMap<&'static str, i64>,
     /// Whether a job that comes now would be run.
     pub ready: bool,
     /// Whether no new jobs are taken.
@@ -89,6 +91,9 @@ impl States {
         let number = |number: i64| vec![(Vec::new(), number)];
         let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("podman", self.podman_version.clone())];
         one("build_info", "Versions of Windlass and podman", None, vec![(build, 1)]);
+        let loops = self.loops.iter().map(|(name, age)| (vec![("loop", (*name).to_owned())], *age));
+        let help = "How long each loop of the daemon has been at its step; 0 while it rests";
+        one("loop_step", help, Some(Unit::Seconds), loops.collect());
         one("ready", "Whether a job that comes now would be run", None, flag(self.ready));
         one("drained", "Whether no new jobs are taken (windlass drain)", None, flag(self.drained));
         if let Some(answers) = self.podman_answers {

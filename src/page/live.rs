@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::assets;
 use super::html::Part;
 use super::render::{Rendering, Topic};
+use crate::loops;
 
 /// Pages open at once that are told of changes; more are served, and stay as they are.
 pub const VIEWERS_MAX: usize = 128;
@@ -56,7 +57,7 @@ impl Live {
         loop {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(PACE) => {}
+                () = loops::rest(tokio::time::sleep(PACE)) => {}
             }
             if self.versions.receiver_count() == 0 {
                 continue;

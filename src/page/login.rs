@@ -4,6 +4,7 @@
 //! kept of them, and another token ends them all.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use http::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::http::Peer;
 use crate::sys::secrets::Secret;
 
 /// The cookie's name.
@@ -20,8 +22,10 @@ pub const COOKIE: &str = "windlass-page";
 pub const SESSION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A shorter token could be guessed, in characters.
 pub const TOKEN_MIN: usize = 16;
-/// Wrong tokens within [`WINDOW`], from all together: behind a proxy all look the same.
+/// Wrong tokens within [`WINDOW`] of one sender.
 const WRONG_MAX: usize = 10;
+/// Wrong tokens within it of all together, who may make addresses up: that many guesses a minute lead nowhere.
+const WRONG_MAX_OF_ALL: usize = 100;
 /// The time that wrong tokens are counted in.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -32,15 +36,50 @@ pub enum Attempt {
     Right,
     /// It is not.
     Wrong,
-    /// Too many were wrong; nobody has looked at this one.
-    TooMany,
+    /// Too many of this sender were wrong; nobody has looked at this one, nor does anybody look at others for so long.
+    TooMany(Duration),
+}
+
+/// Whether somebody may look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// They may.
+    Yes,
+    /// They have to log in.
+    No,
+    /// Their token was not looked at: too many were wrong. They may try again after so long.
+    TooMany(Duration),
+}
+
+/// Who sends tokens, as far as they can be told apart; none: somebody on this host.
+pub type Sender = Option<IpAddr>;
+
+/// Who has sent a request. Behind a proxy on this host that is whom the proxy names: the last in `X-Forwarded-For`. Whoever else could have
+/// written that would only name themselves.
+#[must_use]
+pub fn sender(peer: Peer, headers: &HeaderMap) -> Sender {
+    if peer.0.is_some_and(|address| !address.is_loopback()) {
+        return peer.0.map(network);
+    }
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    let address: IpAddr = last.rsplit(',').next()?.trim().parse().ok()?;
+    Some(network(address.to_canonical()))
+}
+
+/// The network of somebody with this address: of IPv6, everybody has 2^64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+    }
 }
 
 /// The door.
 #[derive(Debug)]
 pub struct Login {
     token: Option<Secret>,
-    wrong: Mutex<VecDeque<Instant>>,
+    /// Wrong tokens of the last while: at most as many as are looked at in it.
+    wrong: Mutex<VecDeque<(Instant, Sender)>>,
 }
 
 impl Login {
@@ -57,20 +96,26 @@ impl Login {
     }
 
     /// Tries a token.
-    pub fn attempt(&self, given: &str, now: Instant) -> Attempt {
+    pub fn attempt(&self, given: &str, from: Sender, now: Instant) -> Attempt {
         let Some(token) = &self.token else { return Attempt::Right };
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        while wrong.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+        while wrong.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
             wrong.pop_front();
         }
-        if wrong.len() >= WRONG_MAX {
-            return Attempt::TooMany;
+        let own: Vec<Instant> = wrong.iter().filter(|(_, other)| *other == from).map(|(at, _)| *at).collect();
+        // When the first of them counts no more, one more is looked at.
+        let first = match wrong.front() {
+            Some((first, _)) if wrong.len() >= WRONG_MAX_OF_ALL => Some(*first),
+            _ => own.first().copied().filter(|_| own.len() >= WRONG_MAX),
+        };
+        if let Some(first) = first {
+            return Attempt::TooMany((first + WINDOW).saturating_duration_since(now));
         }
         // Of digests, so that the time tells nothing of the length either.
         if bool::from(Sha256::digest(given).ct_eq(&Sha256::digest(token.expose()))) {
             return Attempt::Right;
         }
-        wrong.push_back(now);
+        wrong.push_back((now, from));
         Attempt::Wrong
     }
 
@@ -81,20 +126,27 @@ impl Login {
         format!("{over}.{}", hex(&self.signature(over)))
     }
 
-    /// Whether a request with these headers may look.
-    pub fn may_look(&self, headers: &HeaderMap, now: u64) -> bool {
+    /// Whether a request of this peer with these headers may look; `now` in seconds since 1970.
+    pub fn may_look(&self, peer: Peer, headers: &HeaderMap, now: u64) -> Look {
         if self.token.is_none() {
-            return true;
+            return Look::Yes;
         }
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
         let bearer = headers.get("authorization").and_then(text);
         if let Some(given) = bearer.as_deref().and_then(|value| value.strip_prefix("Bearer ")) {
-            return self.attempt(given.trim(), Instant::now()) == Attempt::Right;
+            return match self.attempt(given.trim(), sender(peer, headers), Instant::now()) {
+                Attempt::Right => Look::Yes,
+                Attempt::Wrong => Look::No,
+                Attempt::TooMany(wait) => Look::TooMany(wait),
+            };
         }
         let cookies: Vec<String> = headers.get_all("cookie").iter().filter_map(text).collect();
         let mut pairs =
             cookies.iter().flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.any(|(name, value)| name == COOKIE && self.is_session(value, now))
+        match pairs.any(|(name, value)| name == COOKIE && self.is_session(value, now)) {
+            true => Look::Yes,
+            false => Look::No,
+        }
     }
 
     fn is_session(&self, value: &str, now: u64) -> bool {
@@ -136,10 +188,11 @@ mod tests {
     fn a_session_lasts_its_time_and_no_longer() {
         let door = login("correct horse battery");
         let value = door.session(1000);
-        assert!(door.may_look(&cookie(&value), 1001));
-        assert!(!door.may_look(&cookie(&value), 1000 + SESSION.as_secs()));
-        assert!(!login("another token at all").may_look(&cookie(&value), 1001));
-        assert!(!door.may_look(&HeaderMap::new(), 1001));
+        let look = |door: &Login, headers: &HeaderMap, now| door.may_look(Peer(None), headers, now);
+        assert_eq!(look(&door, &cookie(&value), 1001), Look::Yes);
+        assert_eq!(look(&door, &cookie(&value), 1000 + SESSION.as_secs()), Look::No);
+        assert_eq!(look(&login("another token at all"), &cookie(&value), 1001), Look::No);
+        assert_eq!(look(&door, &HeaderMap::new(), 1001), Look::No);
     }
 
     #[test]
@@ -149,18 +202,70 @@ mod tests {
         let later = value.replacen("605800", "905800", 1);
         assert_ne!(later, value);
         for wrong in ["", ".", "9999999999.", "x.y", &later, &value[..value.len() - 1], &format!("{value}0")] {
-            assert!(!door.may_look(&cookie(wrong), 1001), "{wrong}");
+            assert_eq!(door.may_look(Peer(None), &cookie(wrong), 1001), Look::No, "{wrong}");
         }
     }
 
+    const TOKEN: &str = "correct horse battery";
+
+    fn from(text: &str) -> Sender {
+        Some(text.parse().expect("an address"))
+    }
+
     #[test]
-    fn after_some_wrong_tokens_nobody_is_heard_for_a_while() {
-        let (door, now) = (login("correct horse battery"), Instant::now());
+    fn after_some_wrong_tokens_their_sender_is_not_heard_for_a_while_and_others_are() {
+        let (door, now) = (login(TOKEN), Instant::now());
+        let (guesser, other) = (from("192.0.2.7"), from("192.0.2.8"));
         for _ in 0..WRONG_MAX {
-            assert_eq!(door.attempt("wrong", now), Attempt::Wrong);
+            assert_eq!(door.attempt("wrong", guesser, now), Attempt::Wrong);
         }
-        assert_eq!(door.attempt("correct horse battery", now), Attempt::TooMany);
+        let soon = now + Duration::from_secs(20);
+        assert_eq!(door.attempt(TOKEN, guesser, soon), Attempt::TooMany(Duration::from_secs(40)));
+        assert_eq!(
+            (door.attempt(TOKEN, other, soon), door.attempt(TOKEN, None, soon)),
+            (Attempt::Right, Attempt::Right)
+        );
         let later = now + WINDOW + Duration::from_secs(1);
-        assert_eq!(door.attempt("correct horse battery", later), Attempt::Right);
+        assert_eq!(door.attempt(TOKEN, guesser, later), Attempt::Right);
+    }
+
+    #[test]
+    fn whoever_makes_addresses_up_is_bounded_too() {
+        let (door, now) = (login(TOKEN), Instant::now());
+        let looked_at =
+            (0..=255).filter(|last| door.attempt("wrong", from(&format!("192.0.2.{last}")), now) == Attempt::Wrong);
+        assert_eq!(looked_at.count(), WRONG_MAX_OF_ALL);
+        assert!(matches!(door.attempt(TOKEN, None, now), Attempt::TooMany(_)));
+    }
+
+    #[test]
+    fn a_right_token_that_nobody_looked_at_is_not_called_wrong() {
+        let door = login(TOKEN);
+        let shown = |token: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+            door.may_look(Peer(None), &headers, 1)
+        };
+        assert_eq!(shown(TOKEN), Look::Yes);
+        (0..WRONG_MAX).for_each(|_| assert_eq!(shown("wrong"), Look::No));
+        assert!(matches!(shown(TOKEN), Look::TooMany(_)));
+        let cookie = cookie(&door.session(1));
+        assert_eq!(door.may_look(Peer(None), &cookie, 2), Look::Yes, "who has logged in stays in");
+    }
+
+    #[test]
+    fn a_sender_is_the_peer_or_whom_a_proxy_on_this_host_names() {
+        let mut headers = HeaderMap::new();
+        let peer = |text: &str| Peer(Some(text.parse().expect("an address")));
+        assert_eq!((sender(peer("127.0.0.1"), &headers), sender(Peer(None), &headers)), (None, None));
+        headers.insert("x-forwarded-for", "203.0.113.1, 192.0.2.7".parse().expect("a header"));
+        assert_eq!(
+            (sender(peer("::1"), &headers), sender(Peer(None), &headers)),
+            (from("192.0.2.7"), from("192.0.2.7"))
+        );
+        assert_eq!(sender(peer("198.51.100.4"), &headers), from("198.51.100.4"), "it may say what it likes");
+        assert_eq!(sender(peer("2001:db8:0:1:2:3:4:5"), &headers), from("2001:db8:0:1::"));
+        headers.insert("x-forwarded-for", "unknown".parse().expect("a header"));
+        assert_eq!(sender(Peer(None), &headers), None);
     }
 }

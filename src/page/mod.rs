@@ -21,11 +21,10 @@ mod words;
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use warp::{Filter, Rejection, Reply};
 
 use crate::config::PageSettings;
+use crate::loops::{Loops, PODMAN_STEP_MAX};
 use crate::sys::secrets::Secret;
 use live::Live;
 use login::Login;
@@ -35,20 +34,19 @@ use routes::Site;
 pub use login::TOKEN_MIN;
 pub use moment::Sources;
 
-/// The whole site, with its tasks.
+/// The whole site, with its loop.
 pub fn site(
     settings: PageSettings,
     token: Option<Secret>,
     sources: Sources,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
+    loops: Loops,
 ) -> impl Filter<Extract = (impl Reply,), Error = Rejection> + Clone + Send + Sync + 'static {
     // With a token, a foreign page that points its own name here has no session; without one it would see everything.
     let is_open = token.is_none();
     let (has_jobs, has_chain) = (sources.has_jobs(), sources.has_chain());
     let rendering = Arc::new(Rendering::new(sources, &settings.base_path));
-    let live = Arc::new(Live::new(Arc::clone(&rendering), tasks.clone(), shutdown));
-    tasks.spawn(Arc::clone(&live).run());
+    let live = Arc::new(Live::new(Arc::clone(&rendering), loops.tasks().clone(), loops.shutdown().clone()));
+    loops.spawn("page-changes", Some(PODMAN_STEP_MAX), Arc::clone(&live).run());
     routes::site(Arc::new(Site {
         base: settings.base_path,
         hosts: is_open.then_some(settings.hosts),

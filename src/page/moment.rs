@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex;
 
 use super::view::doctor::Doctor;
-use super::view::now::{Now, now};
+use super::view::now::{Now, now, steady};
 use super::view::past::{DAY, DAYS, DiskPast, Jobs, disk_past};
 use super::view::timeline::last_rebuild;
 use super::view::{Chain, Findings, ProjectPast, disk};
@@ -102,7 +102,8 @@ impl Sources {
             return moment.clone();
         }
         let before = kept.as_ref().map(|(_, moment)| moment);
-        let now = self.now().await;
+        let mut now = self.now().await;
+        steady(&mut now.held, before.map_or(&[], |before| before.now.held.as_slice()));
         let chain = self.chain(before.and_then(|before| before.chain.as_ref())).await;
         let moment = match before {
             None => Moment { now: Arc::new(now), now_version: 1, chain, chain_version: 1 },
@@ -124,9 +125,9 @@ impl Sources {
         let mut now = match &self.executor {
             Some(executor) => {
                 let usage = self.usage(executor).await;
-                now(&executor.status(), &usage, executor.settings().gitlab.url.as_deref())
+                now(&executor.status(), &executor.hold_list(), &usage, executor.settings().gitlab.url.as_deref())
             }
-            None => now(&self.status_alone(), &BTreeMap::new(), None),
+            None => now(&self.status_alone(), &[], &BTreeMap::new(), None),
         };
         let of_chain = self.controller.as_ref().map(|controller| controller.troubles()).unwrap_or_default();
         now.warnings.extend(of_chain.into_iter().map(|problem| format!("the chain: {problem}")));

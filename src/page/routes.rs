@@ -9,7 +9,7 @@
 //! | `/assets/...` | style sheet, script, icon |
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _};
 use http::header::HeaderValue;
@@ -20,10 +20,11 @@ use warp::{Buf, Filter, Rejection, Reply};
 use super::html::chain::Show;
 use super::html::{self, Frame, chain, door, project};
 use super::live::Live;
-use super::login::{Attempt, COOKIE, Login, SESSION};
+use super::login::{Attempt, COOKIE, Login, Look, SESSION, sender};
 use super::moment::project_of;
 use super::render::{Rendering, Topic, unix_time};
 use super::{api, assets, guard};
+use crate::http::Peer;
 
 /// Longest form, in bytes: a token.
 const FORM_MAX: usize = 4096;
@@ -56,6 +57,8 @@ struct Ask<'a> {
     path: &'a str,
     query: &'a str,
     headers: &'a HeaderMap,
+    /// Where it comes from.
+    peer: Peer,
 }
 
 /// The whole site.
@@ -68,11 +71,13 @@ pub fn site(
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
         .and(warp::body::stream())
-        .then(move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, body| {
+        .then(move |method, path: warp::path::FullPath, query: String, headers: HeaderMap, peer: Option<Peer>, body| {
             let site = Arc::clone(&site);
             async move {
-                let ask = Ask { method, path: site.below(path.as_str()), query: &query, headers: &headers };
+                let peer = peer.unwrap_or(Peer(None));
+                let ask = Ask { method, path: site.below(path.as_str()), query: &query, headers: &headers, peer };
                 let mut response = site.answer(&ask, body).await;
                 guard::protect(response.headers_mut());
                 response
@@ -110,8 +115,10 @@ impl Site {
             (&Method::GET | &Method::HEAD, _) => {}
             _ => return (StatusCode::METHOD_NOT_ALLOWED, "This page can only be looked at.").reply(),
         }
-        if !self.login.may_look(ask.headers, u64::try_from(unix_time()).unwrap_or(0)) {
-            return self.refused(ask);
+        match self.login.may_look(ask.peer, ask.headers, u64::try_from(unix_time()).unwrap_or(0)) {
+            Look::Yes => {}
+            Look::No => return self.refused(ask),
+            Look::TooMany(wait) => return too_many(ask, wait),
         }
         if let Some(topic) = ask.path.strip_prefix("/live/") {
             return self.follow(topic, ask);
@@ -211,7 +218,7 @@ impl Site {
             return (StatusCode::PAYLOAD_TOO_LARGE, "this is no form of the page's").reply();
         };
         let token = field(&form, "token").unwrap_or_default();
-        match self.login.attempt(token.trim(), Instant::now()) {
+        match self.login.attempt(token.trim(), sender(ask.peer, ask.headers), Instant::now()) {
             Attempt::Right => {
                 let value = self.login.session(u64::try_from(unix_time()).unwrap_or(0));
                 self.to("/", Some(self.cookie(ask, &value, SESSION.as_secs())))
@@ -220,11 +227,9 @@ impl Site {
                 tracing::warn!("a wrong token for the page");
                 html_reply(StatusCode::FORBIDDEN, door::login(&self.base, Some("This is not the token.")))
             }
-            Attempt::TooMany => {
+            Attempt::TooMany(wait) => {
                 let words = "Too many wrong tokens within a minute. Try again in a minute.";
-                let mut response = html_reply(StatusCode::TOO_MANY_REQUESTS, door::login(&self.base, Some(words)));
-                response.headers_mut().insert("retry-after", HeaderValue::from_static("60"));
-                response
+                later(html_reply(StatusCode::TOO_MANY_REQUESTS, door::login(&self.base, Some(words))), wait)
             }
         }
     }
@@ -246,6 +251,20 @@ impl Site {
         }
         response
     }
+}
+
+/// For somebody whose token nobody looks at now.
+fn too_many(ask: &Ask<'_>, wait: Duration) -> Response {
+    const WORDS: &str = "too many wrong tokens within a minute; this one was not looked at";
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let is_api = ask.path.starts_with("/api/");
+    later(if is_api { api::error(status, WORDS) } else { (status, WORDS).reply() }, wait)
+}
+
+/// An answer that says when to come again.
+fn later(mut response: Response, wait: Duration) -> Response {
+    response.headers_mut().insert("retry-after", HeaderValue::from(wait.as_secs() + 1));
+    response
 }
 
 /// What a path below the base shows.

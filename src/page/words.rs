@@ -57,6 +57,15 @@ pub fn of_lease(state: &str) -> Look {
     }
 }
 
+/// How a hold's state looks.
+#[must_use]
+pub fn of_hold(state: &str) -> Look {
+    match state {
+        "failed" => look("✕", "failed, ends", "bad"),
+        _ => look("‖", "held", "warn"),
+    }
+}
+
 /// How the outcome of a pipeline or job looks.
 #[must_use]
 pub fn of_outcome(outcome: &str) -> Look {

@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::PodmanSettings;
 use crate::job::Secret;
+use crate::loops;
 use crate::metrics::Metrics;
 use crate::sys::process::inherit_as;
 use process::{End, supervise};
@@ -281,6 +282,7 @@ impl Podman {
             end
         });
         let end = task.await.map_err(io::Error::other).and_then(|end| end);
+        loops::step();
         self.count(&operation, since, &end);
         match end {
             Ok(End::Exited(status, stdout, stderr)) => {

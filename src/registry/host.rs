@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::challenge::Challenge;
 use super::error::{RegistryError, causes};
 use super::pace::{self, PullLimit};
+use crate::loops;
 
 /// Docker Hub's name in images, and where its API is.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
@@ -171,7 +172,9 @@ impl Host {
             request = request.header(AUTHORIZATION, authorization);
         }
         let failed = |error: &reqwest::Error| self.unreachable(&causes(error, self.limit));
-        let mut answer = request.send().await.map_err(|error| failed(&error))?;
+        let sent = request.send().await;
+        loops::step();
+        let mut answer = sent.map_err(|error| failed(&error))?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         if let Some(pause) = pace::pause(status, &headers) {
             self.said().held = Some(Instant::now() + pause);

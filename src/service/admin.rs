@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::health::{Facts, Health, readiness};
 use super::parts::Parts;
@@ -16,6 +14,7 @@ use crate::config::Settings;
 use crate::doctor::{Level, Rounds};
 use crate::http;
 use crate::http::admin::{Readiness, Source};
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 
 /// The socket in the runtime directory.
@@ -44,13 +43,15 @@ impl Admin {
     }
 
     /// Starts its tasks.
-    pub fn spawn(self, panel: &Arc<Panel>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    pub fn spawn(self, panel: &Arc<Panel>, loops: &Loops) {
+        let (tasks, shutdown) = (loops.tasks(), loops.shutdown());
         let endpoint = http::admin::endpoint(Arc::clone(panel));
         if let Some(port) = self.port {
-            tasks.spawn(http::serve(port, endpoint.clone(), tasks.clone(), shutdown.clone()));
+            let serving = http::serve(port, endpoint.clone(), tasks.clone(), shutdown.clone());
+            loops.spawn("metrics-port", None, serving);
         }
         let (serving, path) = (http::serve(self.socket, endpoint, tasks.clone(), shutdown.clone()), self.path);
-        tasks.spawn(async move {
+        loops.spawn("metrics", None, async move {
             serving.await;
             // The next daemon replaces what can't be removed.
             let _ = std::fs::remove_file(path);
@@ -67,6 +68,8 @@ pub struct Panel {
     pub metrics: Arc<Metrics>,
     /// Life and readiness.
     pub health: Arc<Health>,
+    /// What has to go on.
+    pub loops: Loops,
     /// What doctor found last; none: it does not look.
     pub doctor: Option<Rounds>,
 }
@@ -94,6 +97,7 @@ impl Source for Panel {
     async fn metrics(&self) -> String {
         let facts = self.facts().await;
         let mut states = self.parts.has_executor().map(|executor| executor.states()).unwrap_or_default();
+        states.loops = self.loops.ages();
         states.ready = readiness(&facts).not_ready.is_empty();
         (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
         let round = self.doctor.as_ref().and_then(|doctor| doctor.borrow().clone());
@@ -118,8 +122,11 @@ impl Source for Panel {
         self.metrics.text(&states).unwrap_or_default()
     }
 
-    async fn is_alive(&self) -> bool {
-        self.health.is_alive().await
+    async fn trouble(&self) -> Option<String> {
+        if let Some(late) = self.loops.late() {
+            return Some(late);
+        }
+        (!self.health.is_alive().await).then(|| "the loop that takes callers does not answer".to_owned())
     }
 
     async fn readiness(&self) -> Readiness {

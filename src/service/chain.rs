@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::feed::FeedListener;
 use super::notify::{StatusLine, announce_chain};
@@ -14,6 +12,7 @@ use crate::controller::Controller;
 use crate::gitlab::Client;
 use crate::http;
 use crate::http::intake::{self, Intake};
+use crate::loops::{Loops, STEP_MAX};
 use crate::metrics::Metrics;
 use crate::sys::files::make_directory;
 
@@ -45,21 +44,57 @@ impl Chain {
         Ok(Some(Self { controller, listener, feed, metrics: Arc::clone(metrics) }))
     }
 
-    /// Starts its tasks.
-    pub fn spawn(self, tasks: &TaskTracker, shutdown: &CancellationToken, line: Arc<StatusLine>) {
+    /// Starts its loops.
+    pub fn spawn(self, loops: &Loops, line: Arc<StatusLine>) {
+        let (tasks, shutdown) = (loops.tasks(), loops.shutdown());
         if let Some(listener) = self.listener {
             let (intake, entries) = Intake::new();
             let endpoint =
                 http::webhook::endpoint(self.controller.secrets().clone(), intake, Arc::clone(&self.metrics));
-            tasks.spawn(intake::run(entries, Arc::clone(&self.controller), shutdown.clone()));
-            tasks.spawn(http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
+            let taking = intake::run(entries, Arc::clone(&self.controller), shutdown.clone());
+            loops.spawn("webhook-events", Some(STEP_MAX), taking);
+            loops.spawn("webhook", None, http::serve(listener, endpoint, tasks.clone(), shutdown.clone()));
         }
         if let Some(feed) = self.feed {
-            feed.spawn(Arc::clone(self.controller.feed()), &self.metrics, tasks, shutdown);
+            feed.spawn(Arc::clone(self.controller.feed()), &self.metrics, loops);
         }
-        tasks.spawn(announce_chain(Arc::clone(&self.controller), line, shutdown.clone()));
-        tasks.spawn(Arc::clone(&self.controller).sync_forever(shutdown.clone()));
-        tasks.spawn(Arc::clone(&self.controller).watch_forever(shutdown.clone()));
-        tasks.spawn(self.controller.work_forever(shutdown.clone()));
+        let controller = || Arc::clone(&self.controller);
+        loops.spawn("chain-status", Some(STEP_MAX), announce_chain(controller(), line, shutdown.clone()));
+        loops.spawn("chain-sync", Some(STEP_MAX), controller().sync_forever(shutdown.clone()));
+        loops.spawn("chain-images", Some(STEP_MAX), controller().watch_forever(shutdown.clone()));
+        loops.spawn("chain-work", Some(STEP_MAX), controller().work_forever(shutdown.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::sys::files::{Survives, write_atomically};
+
+    #[tokio::test]
+    async fn each_of_its_loops_is_looked_after() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = dir.path().join("token");
+        write_atomically(&token, b"glpat-test", 0o600, Survives::Crash).expect("a token");
+        // Where nobody listens.
+        let text = format!(
+            "state_dir = '{}'\n[gitlab]\nurl = 'http://127.0.0.1:1'\ntoken_file = '{}'\n[chain]\ngroups = ['images']\n\
+             [webhook]\nlisten = '127.0.0.1:0'\nurl = 'http://127.0.0.1:1/hooks/gitlab'\n",
+            dir.path().join("state").display(),
+            token.display()
+        );
+        let settings = crate::config::parse(std::path::Path::new("c.toml"), &text).expect("valid");
+        let chain = Chain::build(&settings, &Arc::default()).await.expect("it starts").expect("there is one");
+        let loops = Loops::new(TaskTracker::new(), CancellationToken::new());
+        chain.spawn(&loops, Arc::default());
+        let names: Vec<_> = loops.ages().into_keys().collect();
+        assert_eq!(names, ["chain-images", "chain-status", "chain-sync", "chain-work", "webhook", "webhook-events"]);
+        assert_eq!(loops.late(), None);
+        loops.shutdown().cancel();
+        loops.tasks().close();
+        loops.tasks().wait().await;
     }
 }

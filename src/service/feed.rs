@@ -5,13 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::controller::Feed;
 use crate::http;
 use crate::http::feed::{BOUNDS, FeedServer, LISTENERS_MAX};
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::sys::secrets::{self, Secret};
 
@@ -49,11 +48,13 @@ impl FeedListener {
     }
 
     /// Starts its tasks.
-    pub fn spawn(self, feed: Arc<Feed>, metrics: &Arc<Metrics>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    pub fn spawn(self, feed: Arc<Feed>, metrics: &Arc<Metrics>, loops: &Loops) {
+        let (tasks, shutdown) = (loops.tasks(), loops.shutdown());
         let metrics = Arc::clone(metrics);
         let server = FeedServer::new(feed, self.token, listeners(), metrics, shutdown.clone());
         let endpoint = http::feed::endpoint(Arc::new(server));
-        tasks.spawn(http::serve_within(self.listener, endpoint, BOUNDS, tasks.clone(), shutdown.clone()));
+        let serving = http::serve_within(self.listener, endpoint, BOUNDS, tasks.clone(), shutdown.clone());
+        loops.spawn("feed", None, serving);
     }
 }
 

@@ -9,14 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::socket::{UnixAddr, getsockname};
 use tokio::net::UnixListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::gate::Gate;
 use super::notify::Watchdog;
 use super::parts::Parts;
 use super::{connection, socket};
 use crate::config::SocketSettings;
+use crate::loops::Loops;
 use crate::protocol::daemon::shim_file;
 use crate::sys::{fds, files};
 
@@ -62,14 +61,10 @@ impl Listener {
     }
 
     /// Serves callers until the shutdown. All work of the daemon begins here, so here it is seen to be alive.
-    pub async fn serve(
-        self,
-        parts: Arc<Parts>,
-        tasks: TaskTracker,
-        shutdown: CancellationToken,
-        mut watchdog: Watchdog,
-    ) -> Result<()> {
-        tasks.spawn(Arc::clone(&self.gate).find_missing_forever(shutdown.clone()));
+    pub async fn serve(self, parts: Arc<Parts>, loops: Loops, mut watchdog: Watchdog) -> Result<()> {
+        let (tasks, shutdown) = (loops.tasks(), loops.shutdown());
+        // The user database may take any time, and hinders nobody but those that it does not name.
+        loops.spawn("socket-users", None, Arc::clone(&self.gate).find_missing_forever(shutdown.clone()));
         loop {
             let next = async {
                 let place = self.gate.place().await;

@@ -29,6 +29,7 @@ use futures_util::StreamExt;
 use nix::fcntl::{Flock, FlockArg};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +38,7 @@ use crate::config::Settings;
 use crate::doctor::{Own, Practice, Rounds};
 use crate::executor::{Executor, Observers};
 use crate::history::{History, Writer};
+use crate::loops::{Loops, PODMAN_STEP_MAX, STEP_MAX};
 use crate::metrics::Metrics;
 use admin::{Admin, Panel};
 pub use arguments::Arguments;
@@ -49,6 +51,10 @@ use reload::Reload;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
 const DRAIN: Duration = Duration::from_secs(15);
+/// How long threads get after that which wait for the operating system: a user database or a disk that hangs never lets them go.
+pub const THREADS_END: Duration = Duration::from_secs(1);
+/// Longest step of what empties the trash: a tree gets a day, at idle priority.
+const TRASH_STEP_MAX: Duration = Duration::from_secs(25 * 3600);
 
 /// The service, ready to run.
 pub struct Service {
@@ -128,45 +134,43 @@ impl Service {
         let signals = self.signals.handle();
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
         let health = Arc::<Health>::default();
-        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_interval()));
+        let loops = Loops::new(self.tasks.clone(), self.shutdown.clone());
+        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_interval(), &loops));
         let panel = Arc::new(Panel {
             parts: Arc::clone(&self.parts),
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&health),
+            loops: loops.clone(),
             doctor: doctor.clone(),
         });
-        self.tasks.spawn(self.writer.run(self.shutdown.clone()));
-        self.admin.spawn(&panel, &self.tasks, &self.shutdown);
-        let mut accept = self.tasks.spawn(self.listener.serve(
-            Arc::clone(&self.parts),
-            self.tasks.clone(),
-            self.shutdown.clone(),
-            Watchdog::wanted(&health),
-        ));
+        loops.spawn("history", Some(STEP_MAX), self.writer.run(self.shutdown.clone()));
+        self.admin.spawn(&panel, &loops);
+        let watchdog = Watchdog::wanted(&health, &loops);
+        let mut accept = self.tasks.spawn(self.listener.serve(Arc::clone(&self.parts), loops.clone(), watchdog));
         if let Some(executor) = self.parts.has_executor() {
-            self.tasks.spawn(announce_slots(Arc::clone(executor), Arc::clone(&self.line), self.shutdown.clone()));
-            self.tasks.spawn(announce_space(Arc::clone(executor), Arc::clone(&self.line), self.shutdown.clone()));
-            self.tasks.spawn(Arc::clone(executor).sweep_forever());
-            self.tasks.spawn(Arc::clone(executor).empty_trash_forever());
-            self.tasks.spawn(Arc::clone(executor).purge_forever());
-            self.tasks.spawn(Arc::clone(executor).observe_forever());
+            jobs(executor, &loops, &self.line);
         }
         if let (Some(page), Some(doctor)) = (self.page, doctor) {
             let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
-            page.spawn(self.parts.has_executor().cloned(), controller, doctor, &self.tasks, &self.shutdown);
+            page.spawn(self.parts.has_executor().cloned(), controller, doctor, &loops);
         }
         if let Some(chain) = self.chain {
-            chain.spawn(&self.tasks, &self.shutdown, Arc::clone(&self.line));
+            chain.spawn(&loops, Arc::clone(&self.line));
         }
+        // Apart from the loop below: the end does not wait for a reload that hangs. Nor is a late one noticed otherwise than by whoever
+        // asked for it.
+        let hangups = Arc::<Notify>::default();
+        loops.spawn("reload", None, self.reload.run_forever(Arc::clone(&hangups), self.shutdown.clone()));
         health.set_serving(true);
         notify::ready();
         let result = loop {
             tokio::select! {
                 signal = self.signals.next() => match signal {
-                    Some(SIGHUP) => self.reload.run().await,
+                    Some(SIGHUP) => hangups.notify_one(),
                     _ => break Ok(()),
                 },
                 result = &mut accept => break result.context("the socket's task")?,
+                error = loops.failed() => break Err(error),
             }
         };
         health.set_serving(false);
@@ -184,13 +188,25 @@ impl Service {
     }
 
     /// Has doctor look at this host from time to time; where what it found last is to be seen.
-    fn doctor(&self, every: Duration) -> Rounds {
+    fn doctor(&self, every: Duration, loops: &Loops) -> Rounds {
         let (reload, parts) = (Arc::clone(&self.reload), Arc::clone(&self.parts));
         let own = move || Own { settings: reload.settings(), status: parts.status() };
         let (practice, rounds) = Practice::new(self.file.clone(), every, own);
-        self.tasks.spawn(practice.run(self.shutdown.clone()));
+        // The user database may take any time. When a round was is shown with it.
+        loops.spawn("doctor", None, practice.run(self.shutdown.clone()));
         rounds
     }
+}
+
+/// Starts the loops that jobs need.
+fn jobs(executor: &Arc<Executor>, loops: &Loops, line: &Arc<StatusLine>) {
+    let (executor, line, shutdown) = (|| Arc::clone(executor), || Arc::clone(line), || loops.shutdown().clone());
+    loops.spawn("slots-status", Some(STEP_MAX), announce_slots(executor(), line(), shutdown()));
+    loops.spawn("space-status", Some(STEP_MAX), announce_space(executor(), line(), shutdown()));
+    loops.spawn("sweep", Some(PODMAN_STEP_MAX), executor().sweep_forever());
+    loops.spawn("trash", Some(TRASH_STEP_MAX), executor().empty_trash_forever());
+    loops.spawn("purge", Some(PODMAN_STEP_MAX), executor().purge_forever());
+    loops.spawn("free-space", Some(STEP_MAX), executor().observe_forever());
 }
 
 /// The part that runs jobs, with what an earlier daemon left taken up.

@@ -12,6 +12,7 @@ use super::health::Health;
 use super::parts::Parts;
 use crate::controller::Controller;
 use crate::executor::{Executor, Load};
+use crate::loops::{self, Loops};
 
 /// How often free space is looked at.
 const SPACE_LOOK: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ pub async fn announce_slots(executor: Arc<Executor>, line: Arc<StatusLine>, shut
         line.say(Part::Slots, Some(words(executor.load())));
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = executor.changed() => {}
+            () = loops::rest(executor.changed()) => {}
         }
     }
 }
@@ -105,7 +106,7 @@ pub async fn announce_space(executor: Arc<Executor>, line: Arc<StatusLine>, shut
         line.say(Part::Space, executor.space_in_short());
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(SPACE_LOOK) => {}
+            () = loops::rest(tokio::time::sleep(SPACE_LOOK)) => {}
         }
     }
 }
@@ -116,7 +117,7 @@ pub async fn announce_chain(chain: Arc<Controller>, line: Arc<StatusLine>, shutd
         line.say(Part::Chain, Some(format!("chain: {}", chain.in_short())));
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = chain.passed() => {}
+            () = loops::rest(chain.passed()) => {}
         }
     }
 }
@@ -138,6 +139,9 @@ fn words(load: Load) -> String {
 pub struct Watchdog {
     ticks: Option<Interval>,
     health: Arc<Health>,
+    loops: Loops,
+    /// What was said last of loops that are late.
+    said: Option<String>,
     /// For whom the next sign is.
     due: Sign,
     /// Whether the loop has failed since the last sign for each.
@@ -154,17 +158,18 @@ enum Sign {
 impl Watchdog {
     /// The one that systemd asks this process for, if it does.
     #[must_use]
-    pub fn wanted(health: &Arc<Health>) -> Self {
-        Self::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), health)
+    pub fn wanted(health: &Arc<Health>, loops: &Loops) -> Self {
+        Self::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), health, loops)
     }
 
-    fn every(pause: Option<Duration>, health: &Arc<Health>) -> Self {
+    fn every(pause: Option<Duration>, health: &Arc<Health>, loops: &Loops) -> Self {
         let ticks = pause.filter(|pause| !pause.is_zero()).map(|pause| {
             let mut ticks = tokio::time::interval(pause);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        Self { ticks, health: Arc::clone(health), due: Sign::Health, failed: BTreeSet::new() }
+        let (health, loops) = (Arc::clone(health), loops.clone());
+        Self { ticks, health, loops, said: None, due: Sign::Health, failed: BTreeSet::new() }
     }
 
     /// Waits for the next time to tell. Cancelling this loses nothing.
@@ -186,9 +191,18 @@ impl Watchdog {
         self.failed = BTreeSet::from([Sign::Systemd, Sign::Health]);
     }
 
-    /// Gives a sign of life if all parts answer: this stands still where anything stands still that a job needs.
+    /// Gives a sign of life if all parts answer and all loops go on: this stands still where anything stands still that a job needs.
     pub fn beat(&mut self, parts: &Parts) {
         parts.touch();
+        let late = self.loops.late();
+        if let Some(words) = late {
+            if self.said.is_none() {
+                tracing::error!("{words}: no sign of life is given until it goes on; please report that");
+            }
+            self.said = Some(words);
+            return;
+        }
+        self.said = None;
         if self.failed.remove(&self.due) {
             return;
         }
@@ -201,7 +215,28 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_hangs_costs_the_daemon_its_signs_of_life() {
+        let (health, parts) = (Arc::<Health>::default(), Parts::new(None, None));
+        let loops = Loops::new(TaskTracker::new(), CancellationToken::new());
+        let limit = Duration::from_secs(60);
+        loops.spawn("work", Some(limit), std::future::pending());
+        let mut watchdog = Watchdog::every(None, &health, &loops);
+        let taking = Arc::clone(&health);
+        tokio::spawn(async move {
+            loop {
+                watchdog.due().await;
+                watchdog.beat(&parts);
+            }
+        });
+        assert!(health.is_alive().await);
+        tokio::time::sleep(limit * 2).await;
+        assert!(!taking.is_alive().await, "nothing is built any more");
+    }
 
     #[test]
     fn the_line_has_what_each_part_says_in_their_order() {

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::socket;
 use crate::config::{PageListen, PageSettings, Settings};
@@ -15,6 +13,7 @@ use crate::controller::Controller;
 use crate::doctor::Rounds;
 use crate::executor::Executor;
 use crate::http::{self, Bounds};
+use crate::loops::Loops;
 use crate::page::{self, TOKEN_MIN};
 use crate::sys::secrets::{self, Secret};
 
@@ -73,19 +72,19 @@ impl PageServer {
         executor: Option<Arc<Executor>>,
         controller: Option<Arc<Controller>>,
         doctor: Rounds,
-        tasks: &TaskTracker,
-        shutdown: &CancellationToken,
+        loops: &Loops,
     ) {
+        let (tasks, shutdown) = (loops.tasks(), loops.shutdown());
         let sources = page::Sources::new(executor, controller, doctor);
-        let site = page::site(self.settings, self.token, sources, tasks.clone(), shutdown.clone());
+        let site = page::site(self.settings, self.token, sources, loops.clone());
         let bounds = Bounds { all_within: LASTS, ..Bounds::default() };
         match self.listening {
             Listening::Port(port) => {
-                tasks.spawn(http::serve_within(port, site, bounds, tasks.clone(), shutdown.clone()));
+                loops.spawn("page", None, http::serve_within(port, site, bounds, tasks.clone(), shutdown.clone()));
             }
             Listening::Socket(socket, path) => {
                 let serving = http::serve_within(socket, site, bounds, tasks.clone(), shutdown.clone());
-                tasks.spawn(async move {
+                loops.spawn("page", None, async move {
                     serving.await;
                     // The next daemon replaces what can't be removed.
                     let _ = std::fs::remove_file(path);

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
 use super::gate::Gate;
 use super::notify::{self, Part, StatusLine};
 use super::parts::Parts;
@@ -31,8 +34,19 @@ impl Reload {
         Self { file, settings: Mutex::new(settings), parts, gate, line }
     }
 
+    /// Reads it whenever somebody asks for that, until the shutdown, which waits for none.
+    pub async fn run_forever(self: Arc<Self>, asked: Arc<Notify>, shutdown: CancellationToken) {
+        let reading = async {
+            loop {
+                asked.notified().await;
+                self.run().await;
+            }
+        };
+        let _: Option<()> = shutdown.run_until_cancelled(reading).await;
+    }
+
     /// Reads it once, and says what came of it: to systemd, in the log, and in the status.
-    pub async fn run(self: &Arc<Self>) {
+    async fn run(self: &Arc<Self>) {
         notify::reloading();
         let reload = Arc::clone(self);
         // Files and the user database may be slow.

@@ -174,6 +174,29 @@ fn a_canceled_job_is_not_held_and_the_next_one_is_waited_for() {
 }
 
 #[test]
+fn the_log_says_who_has_a_job_held_and_who_has_released_it() {
+    let host = Host::start();
+    let runner = Runner::new(&host);
+    hold(&host, &["group/project", "--for", "10m"]);
+    let rows = host.json(&["hold", "--list"]);
+    let by = rows[0]["by"].as_str().unwrap().to_owned();
+    assert!(by.contains(&format!("uid {}", host.account.uid())), "{by}");
+    let said = |words: &str| {
+        let log = host.log();
+        let line = log.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?}:\n{log}"));
+        assert!(line.contains(&by), "{by} is missing: {line}");
+    };
+    said("the next job of group/project that fails will be held for 10m");
+    let job = Job::new(&host.image(&Image::busybox())).script(&["exit 1"]);
+    runner.play_to_be_held(&job).expect(State::script_failure(1));
+    wait_until_held(&host, job.id);
+    said(&format!("job {} is held until ", job.id));
+    assert_eq!(windlass(&host, "release", &[&job.id.to_string()]).status.code(), Some(0));
+    wait_until_gone(&host, job.id);
+    said(&format!("job {} is released", job.id));
+}
+
+#[test]
 fn no_more_is_held_and_no_longer_than_the_configuration_allows() {
     let host = Host::configured("[hold]\nmax_held = 1\nmax_time = '1h'");
     for (arguments, words) in

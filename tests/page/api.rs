@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::support::chain::Chain;
 use crate::support::page::PageAt;
 use crate::support::registry::free_port;
-use crate::support::{Image, Job, Runner};
+use crate::support::wait::seconds;
+use crate::support::{Image, Job, Runner, until};
 
 /// Whether an answer is what the description says of a path, and nothing else.
 fn check(description: &Value, path: &str, status: &str, answer: &Value) {
@@ -36,11 +37,19 @@ fn every_answer_is_as_the_description_says() {
     let second = runner.attempt(&Job::new(&image));
     let waiting = second.config();
     waiting.wait_for_output("aiting for a free slot");
+    // One that has failed, and is kept.
+    assert_eq!(chain.host.json(&["hold", "group/project", "--for", "10m"])[0]["state"], "waiting");
+    first.run_lines("build_script", "exit 1\n").wait();
+    until("it is said that the job will be held", seconds(20), || page.api("now")["held"][0].is_object());
     for path in ["now", "chain", "disk", "jobs", "images"] {
         check(&description, &format!("/{path}"), "200", &page.api(path));
     }
     let now = page.api("now");
     assert_eq!((now["busy"].clone(), now["waiting"][0]["id"].clone()), (json!(1), json!(second.job.id)));
+    let held = &now["held"][0];
+    assert_eq!((&held["id"], &held["project"]), (&json!(first.job.id), &json!("group/project")), "{held:#}");
+    assert_eq!(held["state"], "failed", "{held:#}");
+    chain.host.json(&["release", &first.job.id.to_string()]);
     let project = page.api(&format!("chain/{}", diamond.ruby));
     check(&description, "/chain/{id}", "200", &project);
     assert_eq!(project["downstreams"], json!(["images/app"]));

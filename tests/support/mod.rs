@@ -40,6 +40,7 @@ pub mod scripts;
 pub mod site;
 pub mod storage;
 pub mod tables;
+pub mod tls;
 pub mod updater;
 pub mod volume;
 pub mod wait;

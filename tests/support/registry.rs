@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::storage::on_path;
+use super::tls::Certificate;
 use super::wait::{seconds, until};
 
 /// User `tester` with the password `secret`, hashed with bcrypt.
@@ -32,15 +33,27 @@ impl Registry {
         Self::start("")
     }
 
+    /// Starts one with TLS, whose certificate is of an authority that no system trusts: its file.
+    pub fn with_tls() -> Option<(Self, PathBuf)> {
+        let dir = scratch("registry-");
+        let of = Certificate::make(dir.path());
+        let tls = format!("tls: {{certificate: '{}', key: '{}'}}", of.certificate.display(), of.key.display());
+        Some((Self::start_in(dir, &tls, "")?, of.authority))
+    }
+
     fn start(auth: &str) -> Option<Self> {
+        Self::start_in(scratch("registry-"), "", auth)
+    }
+
+    fn start_in(dir: TempDir, tls: &str, auth: &str) -> Option<Self> {
         if !on_path("docker-registry") {
             eprintln!("SKIPPED: docker-registry is not installed");
             return None;
         }
-        let dir = scratch("registry-");
         let port = free_port();
+        let tls = if tls.is_empty() { String::new() } else { format!(", {tls}") };
         let config = format!(
-            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: storage}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}"
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: storage}}}}\nhttp: {{addr: '127.0.0.1:{port}'{tls}}}\n{auth}"
         );
         fs::write(dir.path().join("config.yml"), config).unwrap();
         fs::write(dir.path().join("accounts"), ACCOUNTS).unwrap();

@@ -218,3 +218,6 @@ fn minute(date: &str) -> String {
         None => date.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,9 +132,18 @@ pub fn message(frame: &Frame<'_>, heading: &str, words: &str) -> String {
 fn time(clock: Clock, date: &str) -> Markup {
     let text = match (clock.now(), seconds(date)) {
         (Some(now), Some(then)) => format!("{} ago", span(now.saturating_sub(then))),
-        _ => date.replace('T', " ").replace('Z', " UTC"),
+        _ => plain(date),
     };
     html! { time datetime=(date) title=(date) { (text) } }
+}
+
+/// A time that is still to come, as it is: the page's script makes ages of others.
+fn moment(date: &str) -> Markup {
+    html! { span title=(date) { (plain(date)) } }
+}
+
+fn plain(date: &str) -> String {
+    date.replace('T', " ").replace('Z', " UTC")
 }
 
 /// Milliseconds since 1970 as RFC 3339.
@@ -179,6 +188,22 @@ fn meter(used: f64, most: f64, peak: Option<f64>) -> Markup {
             }
         }
     }
+}
+
+/// A page's parts as a person reads them, for tests: without tags.
+#[cfg(test)]
+fn as_read(parts: &[Part]) -> String {
+    let mut read = String::new();
+    let mut in_tag = false;
+    for letter in parts.iter().flat_map(|part| part.html.chars()) {
+        match letter {
+            '<' => in_tag = true,
+            '>' => (in_tag, read) = (false, read + " "),
+            letter if !in_tag => read.push(letter),
+            _ => {}
+        }
+    }
+    read.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Clock, Part, badge, breakable, doctor, linked, meter, time};
+use super::{Clock, Part, badge, breakable, doctor, linked, meter, moment, time};
 use crate::page::view::now::{Job, Now, Slot};
 use crate::page::words;
 
@@ -14,6 +14,7 @@ pub fn parts(now: &Now, clock: Clock) -> Vec<Part> {
         Part::new("summary", &summary(now, clock)),
         Part::new("slots", &slots(now, clock)),
         Part::new("waiting", &waiting(now, clock)),
+        Part::new("held", &held(now)),
     ]
 }
 
@@ -134,6 +135,119 @@ fn waiting(now: &Now, clock: Clock) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+fn held(now: &Now) -> Markup {
+    if now.held.is_empty() {
+        return html! {};
+    }
+    html! {
+        h2 { "Held" }
+        p { "Failed jobs whose containers are kept, with their memory and directories. " code { "windlass shell JOB" } " looks at one, " code { "windlass release JOB" } " ends it." }
+        div class="scroll" tabindex="0" role="region" aria-label="Jobs that are held" {
+            table {
+                caption { "Failed jobs that are kept" }
+                thead { tr { th scope="col" { "Job" } th scope="col" { "Project" } th scope="col" { "State" } th scope="col" { "Until" } th scope="col" { "Asked for by" } } }
+                tbody {
+                    @for job in &now.held {
+                        tr {
+                            th scope="row" { (linked(job.url.as_deref(), &html! { (job.id) })) }
+                            td { (job.project) }
+                            td { (badge(words::of_hold(&job.state))) }
+                            td { (moment(&job.until)) }
+                            td { (job.by) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::as_read;
+    use super::*;
+    use crate::page::view::now::Held;
+
+    fn job() -> Job {
+        Job {
+            id: 11,
+            url: Some("https://gitlab.example.com/g/p/-/jobs/11".into()),
+            project: "g/<p>".into(),
+            state: "running".into(),
+            stage: Some("build_script".into()),
+            since: "2026-01-01T00:00:00Z".into(),
+            stage_since: Some("2026-01-01T00:10:00Z".into()),
+            image: Some("registry.example.com/base:1".into()),
+            problem: None,
+            memory: Some(64 << 20),
+            memory_peak: Some(128 << 20),
+            memory_limit: Some(256 << 20),
+            cpus: Some(0.5),
+            cpus_peak: Some(1.75),
+            cpus_limit: Some(2.0),
+        }
+    }
+
+    fn shown(job: Option<Job>, held: Vec<Held>) -> String {
+        let slot = Slot { profile: "default".into(), index: 0, goes: false, job };
+        let now = Now {
+            version: "1.2.3".into(),
+            started_at: "2025-12-31T22:00:00Z".into(),
+            drained_since: None,
+            warnings: Vec::new(),
+            doctor: None,
+            busy: 1,
+            slots: vec![slot],
+            waiting: Vec::new(),
+            held,
+        };
+        let clock = Clock::At(crate::page::view::seconds("2026-01-01T01:00:00Z").expect("a time"));
+        as_read(&parts(&now, clock))
+    }
+
+    #[test]
+    fn a_job_shows_what_it_uses_what_it_used_at_most_and_what_it_may() {
+        let text = shown(Some(job()), Vec::new());
+        for words in [
+            "Memory 64.0 MiB of 256.0 MiB",
+            "at most 128.0 MiB",
+            "CPUs 0.50 of 2.0",
+            "at most 1.75",
+            "build_script began 50m ago",
+        ] {
+            assert!(text.contains(words), "{words:?} is missing:\n{text}");
+        }
+        let unlimited = Job { memory_limit: None, memory_peak: None, cpus: None, ..job() };
+        let text = shown(Some(unlimited), Vec::new());
+        assert!(text.contains("Memory 64.0 MiB") && !text.contains("at most") && !text.contains("CPUs"), "{text}");
+    }
+
+    #[test]
+    fn the_last_restart_is_told() {
+        let text = shown(None, Vec::new());
+        assert!(text.contains("1.2.3 , started 3h ago"), "{text}");
+        assert!(!text.contains("Held"), "{text}");
+    }
+
+    #[test]
+    fn held_jobs_are_told_with_project_end_and_who_asked() {
+        let held = Held {
+            id: 12,
+            url: None,
+            project: "g/<q>".into(),
+            state: "held".into(),
+            until: "2026-01-01T09:30:00Z".into(),
+            by: "root (sudo by alice)".into(),
+        };
+        let text = shown(None, vec![held]);
+        for words in
+            ["Held", "12", "g/&lt;q&gt;", "2026-01-01 09:30:00 UTC", "root (sudo by alice)", "windlass release"]
+        {
+            assert!(text.contains(words), "{words:?} is missing:\n{text}");
         }
     }
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::doctor::Doctor;
+use super::seconds;
 use crate::executor::Usage;
 use crate::protocol::daemon::{LeaseStatus, Status};
+use crate::protocol::hold::HoldRow;
 
 /// Now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +29,25 @@ pub struct Now {
     pub slots: Vec<Slot>,
     /// Who waits, the first first.
     pub waiting: Vec<Waiting>,
+    /// Failed jobs that are kept, or about to be.
+    pub held: Vec<Held>,
+}
+
+/// A failed job that is kept: it has no slot, and its containers and directories stay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Held {
+    /// GitLab's id of the job.
+    pub id: i64,
+    /// Its page in GitLab.
+    pub url: Option<String>,
+    /// The project's path.
+    pub project: String,
+    /// `failed` where it has not ended yet, or `held`.
+    pub state: String,
+    /// Until when.
+    pub until: String,
+    /// Who asked for it.
+    pub by: String,
 }
 
 /// A slot.
@@ -96,7 +117,7 @@ pub struct Waiting {
 
 /// What goes on now. `gitlab` is where GitLab is, by the configuration.
 #[must_use]
-pub fn now(status: &Status, usage: &BTreeMap<String, Usage>, gitlab: Option<&str>) -> Now {
+pub fn now(status: &Status, holds: &[HoldRow], usage: &BTreeMap<String, Usage>, gitlab: Option<&str>) -> Now {
     let by_id: BTreeMap<&str, &LeaseStatus> = status.leases.iter().map(|lease| (lease.id.as_str(), lease)).collect();
     let slots = status.slots.iter().map(|slot| Slot {
         profile: slot.profile.clone(),
@@ -126,6 +147,34 @@ pub fn now(status: &Status, usage: &BTreeMap<String, Usage>, gitlab: Option<&str
         busy: status.slots.iter().filter(|slot| slot.lease.is_some()).count(),
         slots: slots.collect(),
         waiting,
+        held: holds.iter().filter_map(|row| held(status, row, gitlab)).collect(),
+    }
+}
+
+/// A held job; nothing of one that somebody waits for, which takes nothing.
+fn held(status: &Status, row: &HoldRow, gitlab: Option<&str>) -> Option<Held> {
+    let id = row.job.filter(|_| row.state != "waiting")?;
+    let lease = status.leases.iter().find(|lease| lease.job_id == id && lease.project_path == row.project);
+    Some(Held {
+        id,
+        url: lease.and_then(|lease| job_link(lease, gitlab)),
+        project: row.project.clone(),
+        state: row.state.clone(),
+        until: row.until.clone(),
+        by: row.by.clone(),
+    })
+}
+
+/// Takes over the times of holds that were told before, where they are the same but for how two clocks tick: a page is told of changes.
+pub fn steady(held: &mut [Held], before: &[Held]) {
+    /// In seconds.
+    const SAME: i64 = 2;
+    for new in held {
+        let told = before.iter().find(|old| (old.id, &old.project) == (new.id, &new.project));
+        let apart = |old: &Held| Some((seconds(&old.until)? - seconds(&new.until)?).abs());
+        if let Some(old) = told.filter(|old| apart(old).is_some_and(|apart| apart <= SAME)) {
+            new.until.clone_from(&old.until);
+        }
     }
 }
 
@@ -232,7 +281,7 @@ mod tests {
     fn a_job_is_in_its_slot_with_what_it_uses() {
         let usage = BTreeMap::from([("a".to_owned(), Usage { memory: Some(7), ..Usage::default() })]);
         let broken = LeaseStatus { problem: Some("why".into()), ..lease("a", "running", Some(0)) };
-        let found = now(&status(&[Some("a"), None], vec![broken]), &usage, None);
+        let found = now(&status(&[Some("a"), None], vec![broken]), &[], &usage, None);
         let job = found.slots[0].job.as_ref().expect("a job");
         assert_eq!((found.busy, job.memory, found.slots[1].job.is_none()), (1, Some(7), true));
         assert_eq!(found.warnings, ["w", "job 11 of g/p: why"]);
@@ -241,12 +290,49 @@ mod tests {
     #[test]
     fn who_waits_is_told_for_what() {
         let waiting = || lease("b", "waiting", None);
-        let said = |status: &Status| now(status, &BTreeMap::new(), None).waiting[0].waits_for.clone();
+        let said = |status: &Status| now(status, &[], &BTreeMap::new(), None).waiting[0].waits_for.clone();
         assert!(said(&status(&[Some("a")], vec![waiting()])).contains("all 1 are in use"));
         assert!(said(&status(&[None], vec![waiting()])).contains("max_slots"));
         let mut drained = status(&[None], vec![waiting()]);
         drained.daemon.drained_since = Some("2026-01-01T00:00:00Z".into());
         assert!(said(&drained).contains("undrain"));
+    }
+
+    fn row(state: &str, until: &str) -> HoldRow {
+        HoldRow {
+            state: state.into(),
+            project: "g/p".into(),
+            job: Some(11),
+            until: until.into(),
+            for_s: 60,
+            by: "alice".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_told_with_its_end_and_who_asked_and_what_is_waited_for_is_not() {
+        let until = "2026-01-01T01:00:00Z";
+        let rows = [row("held", until), row("waiting", until)];
+        let found = now(&status(&[None], vec![lease("h", "held", None)]), &rows, &BTreeMap::new(), None);
+        assert_eq!(found.held.len(), 1);
+        let held = &found.held[0];
+        assert_eq!((held.id, held.project.as_str(), held.by.as_str()), (11, "g/p", "alice"));
+        assert_eq!((held.until.as_str(), held.state.as_str()), (until, "held"));
+        assert_eq!(held.url.as_deref(), Some("https://gitlab.example.com/g/p/-/jobs/11"));
+        assert_eq!(found.busy, 0, "it has no slot");
+    }
+
+    #[test]
+    fn a_hold_changes_with_its_time_and_not_with_how_clocks_tick() {
+        let of = |until| now(&status(&[], Vec::new()), &[row("held", until)], &BTreeMap::new(), None).held;
+        let before = of("2026-01-01T01:00:00Z");
+        let told = |until| {
+            let mut held = of(until);
+            steady(&mut held, &before);
+            held[0].until.clone()
+        };
+        assert_eq!(told("2026-01-01T00:59:59Z"), "2026-01-01T01:00:00Z");
+        assert_eq!(told("2026-01-01T01:30:00Z"), "2026-01-01T01:30:00Z");
     }
 
     #[test]

@@ -1,0 +1,169 @@
+//! What a person reads on the page of the disks.
+
+use super::super::as_read;
+use super::*;
+use crate::page::view::disk::disk;
+use crate::page::view::past::DAY;
+use crate::protocol::admin::LaneRow;
+use crate::protocol::history::PurgeRow;
+
+/// 2026-01-10 12:00 UTC, in seconds since 1970.
+const NOW: i64 = 1_768_046_400;
+const GIB: u64 = 1 << 30;
+
+fn lane(project: &str, name: &str, bytes: Option<u64>) -> LaneRow {
+    LaneRow {
+        instance: "gitlab.example.com".into(),
+        project_id: i64::try_from(project.len()).expect("a length"),
+        project_path: project.into(),
+        protected: false,
+        pipeline: None,
+        lane: name.into(),
+        bytes,
+        inodes: None,
+        last_use: "2026-01-10T10:00:42Z".into(),
+        age_s: 7158,
+        uses: 3,
+        jobs: Vec::new(),
+        goes_by: None,
+    }
+}
+
+fn image(name: &str, bytes: u64) -> ImageRow {
+    ImageRow {
+        id: "0123456789abcdef".into(),
+        names: Some(name).filter(|name| !name.is_empty()).into_iter().map(str::to_owned).collect(),
+        bytes,
+        last_use: None,
+        stays: None,
+        goes_by: None,
+    }
+}
+
+fn file_system(free_bytes: u64) -> FileSystem {
+    FileSystem { path: "/var/lib/windlass".into(), bytes: 100 * GIB, free_bytes, kept_free_bytes: 10 * GIB }
+}
+
+fn read(disk: &Disk, past: &DiskPast) -> String {
+    as_read(&parts(disk, past, Clock::At(NOW)))
+}
+
+/// Whether these come in this order.
+#[track_caller]
+fn expect_in_order(text: &str, wanted: &[&str]) {
+    let mut rest = text;
+    for words in wanted {
+        let at = rest.find(words).unwrap_or_else(|| panic!("{words:?} is missing, or not in its place:\n{text}"));
+        rest = &rest[at + words.len()..];
+    }
+}
+
+#[test]
+fn what_projects_keep_is_told_by_project_and_size_with_its_lanes() {
+    let in_use = LaneRow { jobs: vec![41, 42], protected: true, ..lane("g/large", "builds-0", Some(3 * GIB)) };
+    let old = LaneRow { goes_by: Some("max_age".into()), ..lane("g/large", "cache", Some(GIB)) };
+    let lanes = vec![lane("g/small", "builds-0", Some(2 * GIB)), old, in_use, lane("g/none", "builds-1", None)];
+    let text = read(&disk(vec![file_system(50 * GIB)], lanes, Vec::new()), &DiskPast::default());
+    let wanted = [
+        "Kept by projects 6.0 GiB",
+        "What projects keep",
+        "g/large 2 lanes 4.0 GiB",
+        "protected refs builds-0 3.0 GiB in use 41, 42",
+        "other refs cache 1.0 GiB 2h ago max_age",
+        "g/small 1 lane 2.0 GiB",
+        "g/none 1 lane",
+        "builds-1 not measured",
+    ];
+    expect_in_order(&text, &wanted);
+}
+
+#[test]
+fn only_so_many_projects_and_images_are_listed_and_the_others_counted() {
+    let lanes = (0..ROWS + 3).map(|number| LaneRow {
+        project_id: i64::try_from(number).expect("a number"),
+        ..lane(&format!("g/p{number}"), "cache", Some(1))
+    });
+    let images = (0..ROWS + 4).map(|number| image(&format!("example.com/i{number}:1"), 1));
+    let text = read(&disk(Vec::new(), lanes.collect(), images.collect()), &DiskPast::default());
+    expect_in_order(&text, &["And 3 more projects.", "And 4 more."]);
+}
+
+#[test]
+fn images_are_told_with_what_keeps_them_and_what_takes_them() {
+    let used = ImageRow { last_use: Some("2026-01-09T12:00:00Z".into()), ..image("example.com/used:1", 2 * GIB) };
+    let pinned = ImageRow { stays: Some("pinned".into()), ..image("example.com/pinned:1", GIB) };
+    let old = ImageRow { goes_by: Some("image_max_age".into()), ..image("", GIB / 2) };
+    let text = read(&disk(Vec::new(), Vec::new(), vec![old, pinned, used]), &DiskPast::default());
+    let wanted = [
+        "Images 3.5 GiB (shared layers count for each)",
+        "example.com/used:1 2.0 GiB 1d ago",
+        "example.com/pinned:1 1.0 GiB not by a job pinned",
+        "0123456789ab 512.0 MiB not by a job image_max_age",
+    ];
+    expect_in_order(&text, &wanted);
+}
+
+#[test]
+fn free_space_is_told_with_what_is_kept_and_when_it_is_too_little() {
+    let of = |free| read(&disk(vec![file_system(free)], Vec::new(), Vec::new()), &DiskPast::default());
+    let enough = of(50 * GIB);
+    assert!(
+        enough.contains("50.0 GiB free of 100.0 GiB on /var/lib/windlass ; the purge keeps 10.0 GiB free"),
+        "{enough}"
+    );
+    assert!(!enough.contains("too little is free") && of(5 * GIB).contains("too little is free"));
+    assert!(enough.contains("Nothing is on record yet") && enough.contains("Nothing that is on record."), "{enough}");
+}
+
+#[test]
+fn the_past_of_free_space_says_when_the_disk_is_full() {
+    let at = |days: i64| NOW * 1000 + days * DAY;
+    let of = |bytes_a_day, limit_at| {
+        let samples = Samples {
+            path: "/var/lib/windlass".into(),
+            free: vec![(at(-1), 60 * GIB), (at(0), 50 * GIB)],
+            bytes_a_day,
+            limit_at,
+        };
+        let past = DiskPast { file_systems: vec![samples], purges: Vec::new() };
+        read(&disk(vec![file_system(50 * GIB)], Vec::new(), Vec::new()), &past)
+    };
+    let ten = i64::try_from(10 * GIB).ok();
+    let fills = of(ten, Some(at(4)));
+    let wanted = ["fills by 10.0 GiB a day; at this rate the limit is reached on 2026-01-14, in 4d", "As a table"];
+    expect_in_order(&fills, &wanted);
+    // The table has each sample, the newest first.
+    expect_in_order(&fills, &["When Free", "0s ago 50.0 GiB", "1d ago 60.0 GiB"]);
+    assert!(of(ten.map(|ten| -ten), None).contains("does not fill: 10.0 GiB a day become free."));
+    assert!(of(ten, None).contains("the limit is years away"));
+    assert!(of(ten, Some(at(-1))).contains("less than the purge keeps free is free now"));
+    assert!(of(None, None).contains("is not known before some hours are on record"));
+}
+
+#[test]
+fn purges_are_told_with_what_went_and_by_which_rule() {
+    let lane = PurgeRow {
+        at: (NOW - 3600) * 1000,
+        kind: "lane".into(),
+        name: "builds-1".into(),
+        project_path: Some("g/<p>".into()),
+        bytes: Some(GIB),
+        age_s: 86_400,
+        rule: "max_age".into(),
+    };
+    let image = PurgeRow {
+        kind: "image".into(),
+        name: "example.com/i:1".into(),
+        project_path: None,
+        bytes: None,
+        rule: "min_free".into(),
+        ..lane.clone()
+    };
+    let past = DiskPast { file_systems: Vec::new(), purges: vec![lane, image] };
+    let wanted = [
+        "What the purge took",
+        "1h ago lane builds-1 g/&lt;p&gt; 1.0 GiB 1d max_age",
+        "1h ago image example.com/i:1 not measured 1d min_free",
+    ];
+    expect_in_order(&read(&Disk::default(), &past), &wanted);
+}
