@@ -36,6 +36,19 @@ pub fn status(word: &str) -> Status {
     }
 }
 
+/// A state in a word, GitLab's where it has one.
+#[must_use]
+pub fn word(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::Success => "success",
+        Status::Failed => "failed",
+        Status::Canceled => "canceled",
+        Status::Skipped => "skipped",
+        Status::Manual => "manual",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

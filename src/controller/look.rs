@@ -133,18 +133,17 @@ impl Controller {
         for id in dirty {
             // Events that come from here on are of what this look may not see.
             let up_to = self.store.events(Some(id), 1).await.ok().and_then(|rows| Some(rows.first()?.id)).unwrap_or(0);
-            match self.look(id).await {
-                Ok(()) => {
-                    let closed = self.store.close_events(id, up_to, "looked").await;
-                    closed.unwrap_or_else(|error| tracing::error!("{error:#}"));
-                }
+            let verdict = match self.look(id).await {
+                Ok(()) => "looked",
                 Err(error) => {
                     // The next look at everything sees it too.
                     tracing::warn!(project = self.state().path(id), "look at its pipelines: {error:#}");
-                    let closed = self.store.close_events(id, up_to, "GitLab could not be asked").await;
-                    closed.unwrap_or_else(|error| tracing::error!("{error:#}"));
+                    "GitLab could not be asked"
                 }
-            }
+            };
+            let closed = self.store.close_events(id, up_to, verdict).await;
+            closed.unwrap_or_else(|error| tracing::error!("{error:#}"));
+            self.state().noted.count(id);
         }
     }
 

@@ -8,11 +8,13 @@ mod audit;
 mod bases;
 mod commands;
 mod counts;
+mod doubt;
 mod feed;
 mod hooks;
 mod look;
 mod notify;
 pub(crate) mod patterns;
+mod record;
 mod scan;
 mod schedule;
 mod secrets;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::Notify;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::facts::ProjectId;
@@ -69,8 +72,8 @@ pub struct Controller {
     work: Notify,
     /// Somebody wants everything to be looked at.
     sync: Notify,
-    /// A pass is over.
-    passed: Notify,
+    /// How many passes are over.
+    passes: Sender<u64>,
     /// The name of the token's user, once it is known.
     username: tokio::sync::OnceCell<String>,
 }
@@ -109,7 +112,7 @@ impl Controller {
             saving: tokio::sync::Mutex::new(()),
             work: Notify::new(),
             sync: Notify::new(),
-            passed: Notify::new(),
+            passes: Sender::new(0),
             username: tokio::sync::OnceCell::new(),
         })))
     }
@@ -135,9 +138,10 @@ impl Controller {
         drop(self.state());
     }
 
-    /// Waits until a pass is over.
-    pub async fn passed(&self) {
-        self.passed.notified().await;
+    /// Changes with each pass that is over. Who looks again after each change misses none, however long a look takes.
+    #[must_use]
+    pub fn passes(&self) -> Receiver<u64> {
+        self.passes.subscribe()
     }
 
     /// Stores events that have come. They are on the disk when this returns.
@@ -152,6 +156,9 @@ impl Controller {
         let mut state = self.state();
         for (new, verdict) in events.iter().zip(verdicts) {
             self.gitlab.metrics().event_stored(verdict.is_some());
+            if state.about.contains_key(&new.event.project) {
+                state.noted.count(new.event.project);
+            }
             if verdict.is_none() {
                 state.dirty.insert(new.event.project);
                 self.work.notify_one();
@@ -192,7 +199,7 @@ impl Controller {
                 () = shutdown.cancelled() => return,
                 is_soon = working => is_soon,
             };
-            self.passed.notify_waiters();
+            self.passes.send_modify(|passes| *passes += 1);
             let pause = if is_soon { SOON } else { LATER };
             let due = async {
                 tokio::select! {

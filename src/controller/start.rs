@@ -1,23 +1,18 @@
 //! A pass: what is decided, noted, and started.
 //!
 //! A start is on record before it is sent and settled after. Where nobody knows whether GitLab has heard of it, its pipeline is looked for
-//! before anything is sent again.
+//! before anything is sent again (`doubt`).
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
-
 use super::Controller;
+use super::hooks::host_now;
 use super::view::{reason, words_of};
-use crate::chain::facts::{Inputs, Outcome, Pipeline, ProjectId, Status, Time};
+use crate::chain::facts::{Inputs, Outcome, Pipeline, ProjectId, Status, Success, Time, Upstream};
 use crate::chain::reconcile::{Limits, Plan, State, decide};
-use crate::gitlab::{GitlabError, PipelinesOf, parse_time};
-use crate::store::StartRow;
+use crate::gitlab::{GitlabError, parse_time};
+use crate::store::{StartNote, StartRow};
 
-/// How long a pipeline may take to show up after a request whose answer got lost, in milliseconds: GitLab may be at it still.
-const UNSURE: Time = 60_000;
-/// By how much GitLab's clock may seem to go back between two answers, in milliseconds: its header has whole seconds.
-const CLOCK: Time = 5_000;
 /// Rounds of a pass: each start may make another possible.
 const ROUNDS: usize = 100;
 
@@ -130,45 +125,55 @@ impl Controller {
         if !plan.triggers.iter().any(|(due, wanted)| *due == id && *wanted == inputs) {
             return Started::No;
         }
-        let (path, reference, why) = {
-            let mut state = self.state();
-            let Some(about) = state.about.get(&id) else { return Started::No };
-            let (path, reference) = (about.path.clone(), self.tracked(about).map(str::to_owned));
-            let why = plan.decisions.get(&id).map(|decision| reason(&state, decision)).unwrap_or_default();
-            let Some(reference) = reference else { return Started::No };
-            if !state.facts.begin_attempt(id, inputs, self.gitlab.now()) {
-                return Started::No;
-            }
-            (path, reference, why)
-        };
-        if let Err(error) = self.save([id]).await {
+        let Some((row, reference)) = self.begin(id, inputs, &plan) else { return Started::No };
+        if let Err(error) = self.save_start(id, StartNote::Begins(&row)).await {
             // Not on record: then it is not sent.
-            tracing::error!(project = path, "not started: {error:#}");
+            tracing::error!(project = row.path, "not started: {error:#}");
             self.state().facts.withdraw_attempt(id);
             return Started::Trouble;
         }
         let answer = self.gitlab.create_pipeline(id, &reference).await;
         let (outcome, words) = self.settle(id, answer);
-        self.gitlab.metrics().chain_started(match &outcome {
-            Some(Outcome::Created(_)) => "created",
-            Some(Outcome::Refused(_)) => "refused",
-            Some(Outcome::Failed(_)) => "failed",
-            Some(Outcome::Pending) => "in-doubt",
-            None => "gitlab",
-        });
-        tracing::info!(project = path, reason = why, outcome = words, "start");
-        self.save_or_say([id]).await;
-        let pipeline = match &outcome {
-            Some(Outcome::Created(pipeline)) => Some(*pipeline),
-            _ => None,
+        self.gitlab.metrics().chain_started(word(outcome.as_ref()));
+        tracing::info!(project = row.path, reason = row.reason, outcome = words, "start");
+        let row = StartRow {
+            outcome: words,
+            pending: outcome == Some(Outcome::Pending),
+            pipeline: match &outcome {
+                Some(Outcome::Created(pipeline)) => Some(*pipeline),
+                _ => None,
+            },
+            ..row
         };
-        let row = StartRow { at: self.gitlab.now(), project: id, path, reason: why, outcome: words, pipeline };
-        self.store.add_start(&row).await.unwrap_or_else(|error| tracing::error!("{error:#}"));
+        if let Err(error) = self.save_start(id, StartNote::Ends(&row)).await {
+            tracing::error!("{error:#}");
+        }
         match outcome {
             Some(Outcome::Created(_)) => Started::Yes,
             Some(Outcome::Failed(_) | Outcome::Refused(_)) => Started::No,
             Some(Outcome::Pending) | None => Started::Trouble,
         }
+    }
+
+    /// Begins an attempt: how it goes on record, and of which branch it is; none where it may not be made.
+    fn begin(&self, id: ProjectId, inputs: Inputs, plan: &Plan) -> Option<(StartRow, String)> {
+        let mut state = self.state();
+        let about = state.about.get(&id)?;
+        let (path, reference) = (about.path.clone(), self.tracked(about)?.to_owned());
+        let decision = plan.decisions.get(&id)?;
+        let is_cause = |(upstream, _): &(&Upstream, &Success)| decision.because.contains(upstream);
+        let causes = inputs.iter().filter(is_cause).map(|(upstream, success)| (upstream.clone(), *success)).collect();
+        let row = StartRow {
+            at: host_now(),
+            project: id,
+            path,
+            reason: reason(&state, decision),
+            causes: Some(causes),
+            outcome: "GitLab is asked for it".to_owned(),
+            pending: true,
+            pipeline: None,
+        };
+        state.facts.begin_attempt(id, inputs, self.gitlab.now()).then_some((row, reference))
     }
 
     /// Takes GitLab's answer to a start in: the outcome, none where it does not count; and what to say of it.
@@ -198,68 +203,16 @@ impl Controller {
         }
         (outcome, words)
     }
+}
 
-    /// Finds out what became of starts whose answers got lost.
-    async fn resolve(&self) {
-        let pending: Vec<(ProjectId, Time)> = {
-            let state = self.state();
-            let pending = state.facts.projects.iter().filter_map(|(id, project)| {
-                let attempt = project.attempt.as_ref().filter(|attempt| attempt.outcome == Outcome::Pending)?;
-                Some((*id, attempt.at))
-            });
-            pending.collect()
-        };
-        for (id, since) in pending {
-            match self.find_started(id, since).await {
-                Ok(Some(pipeline)) => {
-                    tracing::info!(
-                        project = self.state().path(id),
-                        pipeline,
-                        "found the pipeline whose start was in doubt"
-                    );
-                    self.state().facts.settle_attempt(id, Outcome::Created(pipeline));
-                }
-                Ok(None) if self.gitlab.now() < since + UNSURE => continue,
-                Ok(None) => {
-                    let reason = "GitLab made no pipeline, or did not say so".to_owned();
-                    self.state().facts.settle_attempt(id, Outcome::Failed(reason));
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        project = self.state().path(id),
-                        "look for a pipeline whose start is in doubt: {error:#}"
-                    );
-                    continue;
-                }
-            }
-            if let Err(error) = self.look(id).await {
-                tracing::warn!(project = self.state().path(id), "look at its pipelines: {error:#}");
-            }
-            self.save_or_say([id]).await;
-        }
-    }
-
-    /// The pipeline that a request made, if it did: of this token's user, through the API, and none that the chain knows already.
-    async fn find_started(&self, id: ProjectId, since: Time) -> Result<Option<i64>> {
-        let username = self.username.get_or_try_init(|| self.gitlab.username()).await?;
-        let (reference, last) = {
-            let state = self.state();
-            let reference = state.about.get(&id).and_then(|about| self.tracked(about)).map(str::to_owned);
-            let started = state.facts.projects.get(&id).and_then(|project| project.started.as_ref());
-            (reference, started.map_or(0, |(pipeline, _)| *pipeline))
-        };
-        let of = PipelinesOf {
-            reference: reference.as_deref(),
-            source: Some("api"),
-            username: Some(username),
-            status: None,
-        };
-        let rows = self.gitlab.pipelines(id, of, 20).await?;
-        let made = rows.into_iter().rev().find(|row| {
-            let created = row.created_at.as_deref().and_then(parse_time);
-            row.id > last && created.is_some_and(|created| created >= since - CLOCK)
-        });
-        Ok(made.map(|row| row.id))
+/// An outcome in one word; none: it does not count.
+pub(super) fn word(outcome: Option<&Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::Created(_)) => "created",
+        Some(Outcome::Refused(_)) => "refused",
+        Some(Outcome::Failed(_)) => "failed",
+        Some(Outcome::Pending) => "in-doubt",
+        None => "gitlab",
     }
 }
 

@@ -9,7 +9,7 @@ use super::Controller;
 use crate::chain::discovery::Catalog;
 use crate::chain::facts::{Facts, Project, ProjectId, Time};
 use crate::config::ChainSettings;
-use crate::store::{About, Built, ImageLook, Kept, Store};
+use crate::store::{About, Built, ImageLook, Kept, StartNote, Store};
 
 /// The setting that says whether the whole chain is paused.
 pub(super) const PAUSED: &str = "paused";
@@ -41,8 +41,35 @@ pub(super) struct State {
     pub last_sync: SyncReport,
     /// Why GitLab could not be asked to start anything, the last time.
     pub trouble: Option<String>,
+    /// What was put on record.
+    pub noted: Noted,
     /// When the kickoffs were looked at last, in minutes since 1970 of the host's local time.
     pub kicked: Option<i64>,
+}
+
+/// How often something was put on record that is shown and decides nothing: events, what became of them, starts.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    all: u64,
+    of: BTreeMap<ProjectId, u64>,
+}
+
+impl Noted {
+    /// Something of a project of the chain.
+    pub(super) fn count(&mut self, id: ProjectId) {
+        self.all += 1;
+        *self.of.entry(id).or_default() += 1;
+    }
+
+    /// Of all projects.
+    pub(super) fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// Of this one.
+    pub(super) fn of(&self, id: ProjectId) -> u64 {
+        self.of.get(&id).copied().unwrap_or_default()
+    }
 }
 
 /// A look at everything.
@@ -133,13 +160,27 @@ impl Controller {
 
     /// Writes what is known of these projects now.
     pub(super) async fn save(&self, ids: impl IntoIterator<Item = ProjectId>) -> Result<()> {
+        self.write(ids, None).await
+    }
+
+    /// Writes what is known of a project now together with a start of it, both or neither.
+    pub(super) async fn save_start(&self, id: ProjectId, note: StartNote<'_>) -> Result<()> {
+        self.write([id], Some(note)).await?;
+        self.state().noted.count(id);
+        Ok(())
+    }
+
+    async fn write(&self, ids: impl IntoIterator<Item = ProjectId>, start: Option<StartNote<'_>>) -> Result<()> {
         let _turn = self.saving.lock().await;
         let kept: Vec<(ProjectId, Kept)> = {
             let state = self.state();
             ids.into_iter().filter_map(|id| Some((id, state.kept(id)?))).collect()
         };
         let rows: Vec<(ProjectId, &Kept)> = kept.iter().map(|(id, kept)| (*id, kept)).collect();
-        let news = self.store.save(&rows).await?;
+        let news = match start {
+            None => self.store.save(&rows).await?,
+            Some(_) => self.store.save_with(&rows, start).await?,
+        };
         self.feed.add(&news);
         Ok(())
     }

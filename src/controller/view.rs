@@ -7,7 +7,11 @@ use super::Controller;
 use super::state::State;
 use crate::chain::facts::{ProjectId, Time, Upstream};
 use crate::chain::reconcile::{self, Decision};
+use crate::chain::words;
 use crate::protocol::chain::{BaseLine, ChainStatus, EdgeLine, PlanRow, ProjectLine};
+
+/// Most blockers that are named in a few words.
+const BLOCKERS: usize = 3;
 
 /// A state in one word.
 pub(super) fn kind(state: &reconcile::State) -> &'static str {
@@ -181,6 +185,8 @@ impl Controller {
             since: rfc3339(if words == about.state { about.state_since } else { self.gitlab.now() }),
             words,
             pipeline: facts.latest.map(|latest| latest.id),
+            pipeline_state: facts.latest.map(|latest| words::word(latest.status).to_owned()),
+            success: facts.success.map(|success| success.id),
             success_at: facts.success.map(|success| rfc3339(success.at)),
             upstreams: upstreams.collect(),
             paused: facts.paused,
@@ -246,14 +252,46 @@ impl Controller {
         if failed > 0 {
             words.push(format!("{failed} failed"));
         }
-        let blocked = count(&["blocked"]);
-        let by = plan.decisions.values().find_map(|decision| match decision.state {
+        let by = plan.decisions.values().filter_map(|decision| match decision.state {
             reconcile::State::Blocked { by } => Some(state.path(by)),
             _ => None,
         });
-        if let Some(by) = by {
-            words.push(format!("{blocked} blocked by {by}"));
-        }
+        words.extend(blocked_in_short(by));
         words.join(", ")
+    }
+}
+
+/// How many are blocked and by whom, of the blockers' paths: who blocks most comes first, and of many the rest is counted.
+fn blocked_in_short(by: impl Iterator<Item = String>) -> Option<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    by.for_each(|path| *counts.entry(path).or_default() += 1);
+    let blocked: usize = counts.values().sum();
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    match &counts[..] {
+        [] => None,
+        [(path, _)] => Some(format!("{blocked} blocked by {path}")),
+        _ => {
+            let named = counts.iter().take(BLOCKERS).map(|(path, count)| format!("{count} by {path}"));
+            let rest: usize = counts.iter().skip(BLOCKERS).map(|(_, count)| count).sum();
+            let rest = (rest > 0).then(|| format!("{rest} by others"));
+            Some(format!("{blocked} blocked ({})", named.chain(rest).collect::<Vec<String>>().join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_blocker_is_named_for_as_many_as_it_blocks() {
+        let short = |by: &[&str]| blocked_in_short(by.iter().map(|path| format!("images/{path}")));
+        assert_eq!(short(&[]), None);
+        assert_eq!(short(&["ruby", "ruby"]).as_deref(), Some("2 blocked by images/ruby"));
+        let two = short(&["go", "ruby", "ruby"]);
+        assert_eq!(two.as_deref(), Some("3 blocked (2 by images/ruby, 1 by images/go)"));
+        let many = short(&["a", "b", "c", "d", "d", "e"]);
+        assert_eq!(many.as_deref(), Some("6 blocked (2 by images/d, 1 by images/a, 1 by images/b, 2 by others)"));
     }
 }

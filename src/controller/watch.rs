@@ -74,7 +74,9 @@ impl Controller {
     /// Looks images up when it is time, and at what was built on which of them; until the shutdown.
     pub async fn watch_forever(self: Arc<Self>, shutdown: CancellationToken) {
         let Some(registry) = &self.registry else { return loops::rest(shutdown.cancelled()).await };
+        let mut passes = self.passes();
         loop {
+            passes.mark_unchanged();
             let working = async {
                 let next = self.look_at_images(registry).await;
                 self.check_bases(registry).await;
@@ -86,7 +88,7 @@ impl Controller {
             };
             let due = async {
                 tokio::select! {
-                    () = self.passed() => {}
+                    _ = passes.changed() => {}
                     () = tokio::time::sleep(next) => {}
                 }
             };

@@ -1,7 +1,5 @@
 //! What GitLab is, and what the token may do in it: questions of `windlass doctor`.
 
-use std::sync::atomic::Ordering;
-
 use serde::Deserialize;
 
 use super::request::Call;
@@ -33,10 +31,10 @@ impl Client {
         Ok(self.json::<Version>(Call::get("version")).await?.version)
     }
 
-    /// By how many milliseconds GitLab's clock was ahead of this host's at the last answer; up to a second and a half counts as none.
+    /// By how many milliseconds GitLab's clock was ahead of this host's as far as its answers tell; what may be the same counts as none.
     #[must_use]
     pub fn clock_ahead(&self) -> i64 {
-        self.ahead.load(Ordering::Relaxed)
+        self.clock.ahead()
     }
 
     /// The number of the token's role in a project; 0: none.

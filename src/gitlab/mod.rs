@@ -1,6 +1,7 @@
 //! GitLab's API.
 
 mod about;
+mod clock;
 mod error;
 mod graphql;
 mod hooks;
@@ -10,7 +11,6 @@ mod request;
 mod token;
 mod verify;
 
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,7 @@ use crate::config::GitlabSettings;
 use crate::metrics::Metrics;
 use crate::registry::Login;
 use crate::sys::secrets::Secret;
+use clock::Clock;
 use request::{Call, Pace};
 use token::Token;
 
@@ -47,8 +48,7 @@ pub struct Client {
     token: Token,
     places: Semaphore,
     pace: Pace,
-    /// By how many milliseconds GitLab's clock is ahead of this host's.
-    ahead: AtomicI64,
+    clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether the last request got no answer; before the first nobody knows.
     silent: RwLock<Option<bool>>,
@@ -115,7 +115,7 @@ impl Client {
             token: Token::read(settings.token_file.as_deref())?,
             places: Semaphore::new(AT_ONCE),
             pace: Pace::default(),
-            ahead: AtomicI64::new(0),
+            clock: Clock::default(),
             metrics: Arc::default(),
             silent: RwLock::default(),
         }))
@@ -184,7 +184,7 @@ impl Client {
     /// Now, by GitLab's clock as far as its answers tell: milliseconds since 1970.
     #[must_use]
     pub fn now(&self) -> i64 {
-        host_now() + self.ahead.load(std::sync::atomic::Ordering::Relaxed)
+        host_now() + self.clock.ahead()
     }
 
     /// The job that a job token belongs to.

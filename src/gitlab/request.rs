@@ -1,7 +1,6 @@
 //! One request after another: retries with a bound, limits that GitLab names, and what the clock there says.
 
 use std::fmt::Display;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -239,14 +238,14 @@ impl Client {
         // The semaphore is never closed. Who has waited for a place may have to wait once more: for what the answers before said.
         let _place = self.places.acquire().await;
         self.pace.wait().await;
-        let since = std::time::Instant::now();
+        let (since, sent_at) = (std::time::Instant::now(), host_now());
         let sent = request.send().await;
         loops::step();
         self.count(sent.as_ref().ok().map(|answer| answer.status().as_u16()), since);
         let mut answer =
             sent.map_err(|error| failed(&causes(&error, call.limit), !error.is_connect() && !error.is_builder()))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        self.note_clock(&headers);
+        self.note_clock(&headers, sent_at);
         if let Some(pause) = self.spare(&headers) {
             self.metrics.gitlab_held();
             self.pace.hold(pause);
@@ -270,15 +269,12 @@ impl Client {
         GitlabError::Unreachable { url: self.url.to_string(), reason: reason.to_string(), was_sent }
     }
 
-    /// How far GitLab's clock is off. Its header has whole seconds.
-    fn note_clock(&self, headers: &HeaderMap) {
+    /// What an answer to a request that was sent then says of GitLab's clock.
+    fn note_clock(&self, headers: &HeaderMap, sent_at: i64) {
+        let received_at = host_now();
         let date = headers.get("date").and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
         let Some(since) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) else { return };
-        let there = i64::try_from(since.as_millis()).unwrap_or(0) + 500;
-        let ahead = there - host_now();
-        // What is within the header's precision counts as the same clock.
-        let ahead = if ahead.abs() <= 1500 { 0 } else { ahead };
-        self.ahead.store(ahead, Ordering::Relaxed);
+        self.clock.note(i64::try_from(since.as_millis()).unwrap_or(0), sent_at, received_at);
     }
 
     /// How long to wait so that the requests that are left last until GitLab counts anew: the last twentieth is left to others with

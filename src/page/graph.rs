@@ -29,9 +29,10 @@ impl<'a> Graph<'a> {
         Self { nodes, edges }
     }
 
-    /// A project, all that it builds on, and all that builds on it; of these the nearest `most`.
+    /// A project, all that it builds on, and all that builds on it; of these the nearest `most`. What it builds on itself comes first, and
+    /// `blocker`, which is in its way.
     #[must_use]
-    pub fn around(&self, middle: i64, most: usize) -> Self {
+    pub fn around(&self, middle: i64, most: usize, blocker: Option<i64>) -> Self {
         let mut distances = BTreeMap::from([(middle, 0)]);
         for downwards in [false, true] {
             let mut next: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
@@ -49,9 +50,18 @@ impl<'a> Graph<'a> {
                 }
             }
         }
-        let mut nearest: Vec<(i32, i64)> = distances.into_iter().map(|(id, distance)| (distance, id)).collect();
+        let upstreams: BTreeSet<i64> =
+            self.edges.iter().filter(|(_, to, _)| *to == middle).map(|(from, ..)| *from).collect();
+        let rank = |id: i64| match () {
+            () if id == middle => 0,
+            () if blocker == Some(id) => 1,
+            () if upstreams.contains(&id) => 2,
+            () => 3,
+        };
+        let mut nearest: Vec<(i32, i32, i64)> =
+            distances.into_iter().map(|(id, distance)| (rank(id), distance, id)).collect();
         nearest.sort_unstable();
-        let chosen: BTreeSet<i64> = nearest.into_iter().take(most).map(|(_, id)| id).collect();
+        let chosen: BTreeSet<i64> = nearest.into_iter().take(most).map(|(.., id)| id).collect();
         self.among(|project| chosen.contains(&project.id))
     }
 
@@ -109,11 +119,25 @@ mod tests {
     #[test]
     fn around_a_project_is_what_it_builds_on_and_what_builds_on_it_and_nothing_beside_it() {
         let status = diamond();
-        let around = Graph::of(&status).around(2, 100);
+        let around = Graph::of(&status).around(2, 100, None);
         assert_eq!(around.nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 4]);
         assert_eq!(around.edges.len(), 2);
-        let nearest = Graph::of(&status).around(1, 3);
+        let nearest = Graph::of(&status).around(1, 3, None);
         assert_eq!(nearest.nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_a_project_builds_on_and_who_blocks_it_are_around_it_however_much_builds_on_it() {
+        let mut status = diamond();
+        let like = status.projects[3].clone();
+        // Many others, whose ids come first, build on app; base, at two steps, is in its way.
+        status.projects.extend((-200..0).map(|id| {
+            let on = crate::protocol::chain::EdgeLine { project: Some(4), ..Default::default() };
+            ProjectLine { id, path: format!("x/{id}"), upstreams: vec![on], ..like.clone() }
+        }));
+        let around = Graph::of(&status).around(4, 4, Some(1));
+        assert_eq!(around.nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(Graph::of(&status).around(4, 120, None).nodes.len(), 120);
     }
 
     #[test]

@@ -33,12 +33,14 @@ const LASTS: Duration = Duration::from_secs(15 * 60);
 /// How long after the end of a connection a browser asks again.
 const AGAIN_MS: u32 = 2_000;
 
+/// Versions of what goes on, of the chain, and of what is on record.
+type Versions = (u64, u64, u64);
+
 /// What tells open pages of changes.
 #[derive(Debug)]
 pub struct Live {
     rendering: Arc<Rendering>,
-    /// Versions of what goes on and of the chain.
-    versions: watch::Sender<(u64, u64)>,
+    versions: watch::Sender<Versions>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -49,7 +51,7 @@ impl Live {
     #[must_use]
     pub fn new(rendering: Arc<Rendering>, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
         let places = Arc::new(Semaphore::new(VIEWERS_MAX));
-        Self { rendering, versions: watch::Sender::new((0, 0)), places, tasks, shutdown }
+        Self { rendering, versions: watch::Sender::default(), places, tasks, shutdown }
     }
 
     /// Looks once a second while anybody listens, until the shutdown.
@@ -63,7 +65,7 @@ impl Live {
                 continue;
             }
             let moment = self.rendering.sources.moment().await;
-            let versions = (moment.now_version, moment.chain_version);
+            let versions = (moment.now_version, moment.chain_version, moment.noted);
             self.versions.send_if_modified(|before| std::mem::replace(before, versions) != versions);
         }
     }
@@ -97,7 +99,7 @@ impl Live {
 struct Follower {
     rendering: Arc<Rendering>,
     topic: Topic,
-    versions: watch::Receiver<(u64, u64)>,
+    versions: watch::Receiver<Versions>,
     sender: mpsc::Sender<Vec<u8>>,
     _place: OwnedSemaphorePermit,
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex;
 
 use super::view::doctor::Doctor;
+use super::view::followed::followed;
 use super::view::now::{Now, now, steady};
 use super::view::past::{DAY, DAYS, DiskPast, Jobs, disk_past};
-use super::view::timeline::last_rebuild;
-use super::view::{Chain, Findings, ProjectPast, disk};
+use super::view::timeline::rebuild;
+use super::view::{Chain, Findings, ProjectPast, built_because, disk};
 use crate::controller::Controller;
 use crate::doctor::Rounds;
 use crate::executor::{Executor, Usage};
@@ -28,8 +29,8 @@ const DISK: Duration = Duration::from_secs(15);
 const POINTS: usize = 240;
 /// Purges that are shown.
 const PURGES: u32 = 50;
-/// Events and starts among which the last rebuild is looked for.
-const REBUILD_OF: u32 = 2_000;
+/// Starts among which the last rebuild is looked for: a thousand projects are built for one base, and some of them for others meanwhile.
+const STARTS: u32 = 5_000;
 /// Events and starts of a project that are shown.
 const PAST: u32 = 12;
 
@@ -44,6 +45,8 @@ pub struct Moment {
     pub chain: Option<Arc<Chain>>,
     /// The version of that.
     pub chain_version: u64,
+    /// The version of the events and starts on record.
+    pub noted: u64,
 }
 
 /// A value, and when it was asked for.
@@ -104,9 +107,11 @@ impl Sources {
         let before = kept.as_ref().map(|(_, moment)| moment);
         let mut now = self.now().await;
         steady(&mut now.held, before.map_or(&[], |before| before.now.held.as_slice()));
-        let chain = self.chain(before.and_then(|before| before.chain.as_ref())).await;
+        // Before what it is the version of: what comes in between makes another.
+        let noted = self.noted(None);
+        let chain = self.chain(before, noted).await;
         let moment = match before {
-            None => Moment { now: Arc::new(now), now_version: 1, chain, chain_version: 1 },
+            None => Moment { now: Arc::new(now), now_version: 1, chain, chain_version: 1, noted },
             Some(before) => {
                 let (other_now, other_chain) = (*before.now != now, before.chain != chain);
                 Moment {
@@ -114,6 +119,7 @@ impl Sources {
                     now_version: before.now_version + u64::from(other_now),
                     chain: if other_chain { chain } else { before.chain.clone() },
                     chain_version: before.chain_version + u64::from(other_chain),
+                    noted,
                 }
             }
         };
@@ -159,22 +165,34 @@ impl Sources {
         Status { daemon, slots: Vec::new(), leases: Vec::new() }
     }
 
-    /// The chain; its last rebuild is looked for when its state is another than before.
-    async fn chain(&self, before: Option<&Arc<Chain>>) -> Option<Arc<Chain>> {
+    /// The version of what is on record of a project, or of any.
+    pub fn noted(&self, project: Option<i64>) -> u64 {
+        self.controller.as_ref().map_or(0, |controller| controller.noted(project))
+    }
+
+    /// The chain; the record is read when there is more of it than before, or the chain's state is another.
+    async fn chain(&self, before: Option<&Moment>, noted: u64) -> Option<Arc<Chain>> {
         let controller = self.controller.as_ref()?;
         let status = controller.status();
-        if let Some(before) = before.filter(|before| before.status == status) {
-            return Some(Arc::clone(before));
+        if let Some((before, chain)) = before.and_then(|before| Some((before, before.chain.as_ref()?)))
+            && before.noted == noted
+            && chain.status == status
+        {
+            return Some(Arc::clone(chain));
         }
-        let past = past(controller, None, REBUILD_OF).await;
-        let rebuild = last_rebuild(&status, &past.events, &past.starts);
-        Some(Arc::new(Chain { status, rebuild }))
+        let links = followed(&known(controller.started(STARTS).await));
+        let pipelines: Vec<(i64, i64)> = links.keys().copied().collect();
+        let events = known(controller.events_of(&pipelines).await);
+        let rebuild = rebuild(&status, &links, &events, controller.clock_ahead());
+        let built = known(controller.built_for().await);
+        let built_because = built.into_iter().filter_map(|(id, built)| Some((id, built_because(&built)?))).collect();
+        Some(Arc::new(Chain { status, rebuild, built_because }))
     }
 
     /// The last events and starts of a project.
     pub async fn project(&self, id: i64) -> ProjectPast {
         match &self.controller {
-            Some(controller) => past(controller, Some(id.to_string()), PAST).await,
+            Some(controller) => past(controller, id).await,
             None => ProjectPast::default(),
         }
     }
@@ -250,8 +268,8 @@ fn known<T: Default>(read: anyhow::Result<T>) -> T {
     })
 }
 
-async fn past(controller: &Controller, project: Option<String>, count: u32) -> ProjectPast {
-    match controller.answer(ChainRequest::Events { project, count }).await {
+async fn past(controller: &Controller, project: i64) -> ProjectPast {
+    match controller.answer(ChainRequest::Events { project: Some(project.to_string()), count: PAST }).await {
         Ok(ChainReply::Events { events, starts }) => ProjectPast { events, starts },
         Ok(_) => ProjectPast::default(),
         Err(error) => {

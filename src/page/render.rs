@@ -44,8 +44,8 @@ impl Topic {
     }
 }
 
-/// What a page was rendered from.
-type Version = u64;
+/// What a page was rendered from: the version of what goes on or of the chain, and of what is on record of its project.
+type Version = (u64, u64);
 /// What was rendered last of each page.
 type Kept = HashMap<Topic, (Version, Arc<Vec<Part>>)>;
 
@@ -70,8 +70,10 @@ impl Rendering {
     pub async fn live(&self, topic: &Topic) -> Option<Arc<Vec<Part>>> {
         let moment = self.sources.moment().await;
         let version = match topic {
-            Topic::Now => moment.now_version,
-            Topic::Chain(_) | Topic::Project(_) => moment.chain_version,
+            Topic::Now => (moment.now_version, 0),
+            Topic::Chain(_) => (moment.chain_version, 0),
+            // An event may change nothing of the chain, and is shown all the same.
+            Topic::Project(id) => (moment.chain_version, self.sources.noted(Some(*id))),
             Topic::Disk | Topic::Jobs | Topic::Images => {
                 return self.parts(&moment, topic, Clock::Bare).await.map(Arc::new);
             }
@@ -103,7 +105,7 @@ impl Rendering {
                 let (disk, past) = self.sources.disk().await;
                 Some(disk::parts(&disk, &past, clock))
             }
-            Topic::Images => Some(images::parts(&*self.sources.findings().await?)),
+            Topic::Images => Some(images::parts(&*self.sources.findings().await?, clock)),
             Topic::Jobs => {
                 let today = unix_time() * 1000 / DAY * DAY;
                 Some(jobs::parts(&*self.sources.jobs().await, today))
@@ -126,10 +128,11 @@ impl Rendering {
                 let (layouts, base) = (Arc::clone(&self.layouts), self.base.clone());
                 let rendering = move || {
                     let graph = Graph::of(&whole.status);
-                    let around = graph.around(id, AROUND_MAX);
-                    let layout = layouts.of(&around);
                     let found = project_of(&whole.status, id)?;
-                    Some(project::parts(&base, found, (&around, &layout), &graph.downstreams(id), &past, clock))
+                    let around =
+                        graph.around(id, AROUND_MAX, project::blocker(&graph, found).map(|project| project.id));
+                    let layout = layouts.of(&around);
+                    Some(project::parts(&base, found, &graph, (&around, &layout), &past, clock))
                 };
                 tokio::task::spawn_blocking(rendering).await.ok().flatten()
             }

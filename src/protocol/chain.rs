@@ -130,8 +130,14 @@ pub struct ProjectLine {
     pub since: String,
     /// Its latest pipeline.
     pub pipeline: Option<i64>,
+    /// The state of that.
+    #[serde(default)]
+    pub pipeline_state: Option<String>,
     /// When it was built with success last.
     pub success_at: Option<String>,
+    /// By which pipeline.
+    #[serde(default)]
+    pub success: Option<i64>,
     /// What it builds on.
     pub upstreams: Vec<EdgeLine>,
     /// Whether somebody has paused it.

@@ -113,11 +113,12 @@ pub async fn announce_space(executor: Arc<Executor>, line: Arc<StatusLine>, shut
 
 /// Keeps the chain's part of the line true until the shutdown.
 pub async fn announce_chain(chain: Arc<Controller>, line: Arc<StatusLine>, shutdown: CancellationToken) {
+    let mut passes = chain.passes();
     loop {
         line.say(Part::Chain, Some(format!("chain: {}", chain.in_short())));
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = loops::rest(chain.passed()) => {}
+            _ = loops::rest(passes.changed()) => {}
         }
     }
 }

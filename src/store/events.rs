@@ -47,6 +47,17 @@ pub struct EventRow {
     pub verdict: Option<String>,
 }
 
+/// What an event has said of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineEvent {
+    /// The pipeline.
+    pub pipeline: i64,
+    /// When the event came, by the host's clock.
+    pub received_at: Time,
+    /// The pipeline's state, in GitLab's word.
+    pub status: String,
+}
+
 fn event(row: &SqliteRow) -> Result<EventRow> {
     Ok(EventRow {
         id: row.try_get("id")?,
@@ -151,12 +162,36 @@ impl Store {
     /// # Errors
     /// When they can't be read.
     pub async fn events(&self, project: Option<ProjectId>, count: u32) -> Result<Vec<EventRow>> {
-        let rows = sqlx::query("SELECT * FROM event WHERE ?1 IS NULL OR project = ?1 ORDER BY id DESC LIMIT ?2")
-            .bind(project)
-            .bind(count)
-            .fetch_all(&mut *self.connection().await)
-            .await;
+        let query = match project {
+            Some(_) => "SELECT * FROM event WHERE project = ?1 ORDER BY id DESC LIMIT ?2",
+            None => "SELECT * FROM event WHERE ?1 IS NULL ORDER BY id DESC LIMIT ?2",
+        };
+        let rows = sqlx::query(query).bind(project).bind(count).fetch_all(&mut *self.connection().await).await;
         rows.context("read the events")?.iter().map(event).collect()
+    }
+
+    /// What events have said of these pipelines, in the order in which they came.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn events_of(&self, pipelines: &[(ProjectId, i64)]) -> Result<Vec<PipelineEvent>> {
+        // From the pipelines to their events, by the index: there may be many more events.
+        let rows = sqlx::query(
+            "SELECT event.pipeline, event.received_at, event.status FROM json_each(?) AS wanted CROSS JOIN event \
+             ON event.project = json_extract(wanted.value, '$[0]') AND event.pipeline = json_extract(wanted.value, '$[1]') ORDER BY event.id",
+        )
+        .bind(serde_json::to_string(pipelines)?)
+        .fetch_all(&mut *self.connection().await)
+        .await
+        .context("read the events")?;
+        let said = |row: &SqliteRow| {
+            Ok(PipelineEvent {
+                pipeline: row.try_get("pipeline")?,
+                received_at: row.try_get("received_at")?,
+                status: row.try_get("status")?,
+            })
+        };
+        rows.iter().map(said).collect()
     }
 
     /// Forgets events and starts from before a time, and what is too much.

@@ -22,8 +22,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub use events::{EventRow, NewEvent};
-pub use history::StartRow;
+pub use events::{EventRow, NewEvent, PipelineEvent};
+pub use history::{BuiltFor, StartNote, StartRow};
 pub use images::{Built, ImageLook, ImageSeen, NewDigest};
 pub use news::{NEWS_MAX, NewsRow};
 pub use projects::{About, HookState, Kept};

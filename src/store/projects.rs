@@ -7,10 +7,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::rows::{
-    baseline_of, baseline_to_columns, inputs_of, inputs_to_text, outcome_of, outcome_to_columns, status_to_text,
-    success_of, upstream_of, upstream_to_text,
+    baseline_of, baseline_to_columns, inputs_of, inputs_to_text, outcome_of, outcome_to_columns, success_of,
+    upstream_of, upstream_to_text,
 };
-use super::{NewsRow, Store, news};
+use super::{NewsRow, StartNote, Store, history, news};
 use crate::chain::facts::{Attempt, Edge, Pipeline, Project, ProjectId, Success, Time};
 use crate::chain::words;
 
@@ -113,10 +113,19 @@ impl Store {
     /// # Errors
     /// When they can't be written.
     pub async fn save(&self, projects: &[(ProjectId, &Kept)]) -> Result<Vec<NewsRow>> {
+        if projects.is_empty() { Ok(Vec::new()) } else { self.save_with(projects, None).await }
+    }
+
+    /// The same, and what there is to note of a start with them.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub async fn save_with(
+        &self,
+        projects: &[(ProjectId, &Kept)],
+        start: Option<StartNote<'_>>,
+    ) -> Result<Vec<NewsRow>> {
         let mut new = Vec::new();
-        if projects.is_empty() {
-            return Ok(new);
-        }
         let mut connection = self.connection().await;
         let mut transaction = connection.begin().await.context("write to the chain's database")?;
         for (id, project) in projects {
@@ -126,6 +135,9 @@ impl Store {
                 write(&mut transaction, *id, project).await
             };
             written.await.with_context(|| format!("write project {id} to the database"))?;
+        }
+        if let Some(start) = start {
+            history::note(&mut transaction, start).await.context("write a start to the chain's database")?;
         }
         if !new.is_empty() {
             news::trim(&mut transaction).await?;
@@ -250,7 +262,7 @@ async fn write(connection: &mut SqliteConnection, id: ProjectId, kept: &Kept) ->
     .bind(serde_json::to_string(&about.findings)?)
     .bind(facts.seen)
     .bind(facts.latest.map(|latest| latest.id))
-    .bind(facts.latest.map(|latest| status_to_text(latest.status)))
+    .bind(facts.latest.map(|latest| words::word(latest.status)))
     .bind(facts.latest.map(|latest| latest.created_at))
     .bind(facts.success.map(|success| success.id))
     .bind(facts.success.map(|success| success.at))

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::chain::facts::{Attempt, Baseline, Inputs, Outcome, Status, Success, Upstream};
+use crate::chain::facts::{Attempt, Baseline, Inputs, Outcome, Success, Upstream};
 
 /// One input of a pipeline.
 #[derive(Serialize, Deserialize)]
@@ -30,17 +30,6 @@ pub(super) fn inputs_to_text(inputs: &Inputs) -> Result<String> {
 pub(super) fn inputs_of(text: &str) -> Result<Inputs> {
     let inputs: Vec<Input> = serde_json::from_str(text).context("these are no inputs of a pipeline")?;
     Ok(inputs.into_iter().map(|input| (input.upstream, Success { id: input.id, at: input.at })).collect())
-}
-
-pub(super) fn status_to_text(status: Status) -> &'static str {
-    match status {
-        Status::Running => "running",
-        Status::Success => "success",
-        Status::Failed => "failed",
-        Status::Canceled => "canceled",
-        Status::Skipped => "skipped",
-        Status::Manual => "manual",
-    }
 }
 
 pub(super) fn success_of(id: Option<i64>, at: Option<i64>) -> Option<Success> {

@@ -8,7 +8,7 @@ use std::fs;
 use super::*;
 use crate::chain::age::Moves;
 use crate::chain::event::Event;
-use crate::chain::facts::{Attempt, Baseline, Edge, Outcome, Pipeline, Project, Status, Success, Upstream};
+use crate::chain::facts::{Attempt, Baseline, Edge, Inputs, Outcome, Pipeline, Project, Status, Success, Upstream};
 use crate::registry::Digest;
 
 fn project() -> Kept {
@@ -198,4 +198,102 @@ async fn an_images_digests_are_kept_and_the_numbers_of_its_moves_never_come_agai
     assert_eq!(store.built().await.unwrap(), BTreeMap::from([(1, built)]));
     store.forget(&[1]).await.unwrap();
     assert!(store.built().await.unwrap().is_empty());
+}
+
+fn start(causes: Option<Inputs>) -> StartRow {
+    StartRow {
+        at: 50,
+        project: 1,
+        path: "images/app".into(),
+        reason: "images/base succeeded".into(),
+        causes,
+        outcome: "GitLab is asked for it".into(),
+        pending: true,
+        pipeline: None,
+    }
+}
+
+#[tokio::test]
+async fn a_start_is_on_record_with_its_attempt_and_gets_its_end_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let kept = project();
+    let causes = BTreeMap::from([(Upstream::Project(1), Success { id: 7, at: 70 })]);
+    let begun = start(Some(causes));
+    store.save_with(&[(1, &kept)], Some(StartNote::Begins(&begun))).await.unwrap();
+    assert_eq!(store.starts(Some(1), 9).await.unwrap(), vec![begun.clone()]);
+    assert!(store.started(9).await.unwrap().is_empty());
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    // Whoever writes the end may know nothing of the beginning.
+    let end =
+        StartRow { pending: false, outcome: "pipeline 8".into(), pipeline: Some(8), reason: "?".into(), ..start(None) };
+    store.save_with(&[(1, &kept)], Some(StartNote::Ends(&end))).await.unwrap();
+    let whole = StartRow { pending: false, outcome: "pipeline 8".into(), pipeline: Some(8), ..begun };
+    assert_eq!(store.starts(None, 9).await.unwrap(), vec![whole.clone()]);
+    assert_eq!(store.started(9).await.unwrap(), [whole]);
+    // One that nobody has begun, as with an attempt of an older release, is a row of its own.
+    store.save_with(&[(1, &kept)], Some(StartNote::Ends(&end))).await.unwrap();
+    assert_eq!(store.starts(Some(1), 9).await.unwrap().len(), 2);
+    // One that never got an end stays without, and the next is another.
+    store.save_with(&[], Some(StartNote::Begins(&start(None)))).await.unwrap();
+    store.save_with(&[], Some(StartNote::Begins(&start(None)))).await.unwrap();
+    store.save_with(&[], Some(StartNote::Ends(&end))).await.unwrap();
+    let pipelines: Vec<Option<i64>> = store.starts(None, 2).await.unwrap().iter().map(|row| row.pipeline).collect();
+    assert_eq!(pipelines, [Some(8), None]);
+}
+
+#[tokio::test]
+async fn the_events_of_pipelines_and_why_they_were_built_are_found_among_many_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let mut first = event(None, 7, "running");
+    first.event.source = Some("push".into());
+    let many = (100..400).map(|pipeline| event(None, pipeline, "success"));
+    let events: Vec<NewEvent> = [first].into_iter().chain(many).chain([event(None, 7, "success")]).collect();
+    store.add_events(&events).await.unwrap();
+    let found = store.events_of(&[(1, 7), (2, 8), (9, 100)]).await.unwrap();
+    assert_eq!(found.iter().map(|event| event.status.as_str()).collect::<Vec<_>>(), ["running", "success"]);
+    let mut kept = project();
+    kept.about.absent_since = None;
+    store.save(&[(1, &kept), (2, &Kept::default())]).await.unwrap();
+    let built = |reason: Option<&str>| {
+        vec![(1, BuiltFor { reason: reason.map(str::to_owned), source: Some("push".to_owned()) })]
+    };
+    assert_eq!(store.built_for().await.unwrap(), built(None));
+    let row = StartRow { pending: false, pipeline: Some(7), ..start(None) };
+    store.save_with(&[], Some(StartNote::Begins(&row))).await.unwrap();
+    assert_eq!(store.built_for().await.unwrap(), built(Some("images/base succeeded")));
+}
+
+#[tokio::test]
+async fn starts_of_an_older_release_stay_and_the_last_of_each_project_learns_what_it_was_made_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let older =
+        Migrator { migrations: MIGRATOR.iter().filter(|one| one.version < 4).cloned().collect(), ..Migrator::DEFAULT };
+    let options = SqliteConnectOptions::new().filename(dir.path().join(FILE)).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    older.run_direct(None, &mut connection, false).await.unwrap();
+    let columns = "path, web_url, problems, findings, seen, paused, wanted_alone, state, state_since";
+    let inputs = r#"[{"upstream":{"project":1},"id":5,"at":50},{"upstream":{"project":3},"id":6,"at":60},{"upstream":{"image":"debian"},"id":7,"at":70}]"#;
+    for statement in [
+        format!("INSERT INTO project (id, {columns}) VALUES (1, 'images/base', '', '[]', '[]', 1, 0, 0, '', 0)"),
+        format!("INSERT INTO project (id, {columns}) VALUES (3, 'images/other', '', '[]', '[]', 1, 0, 0, '', 0)"),
+        format!("INSERT INTO project (id, started_id, started_inputs, {columns}) VALUES (2, 22, '{inputs}', 'images/app', '', '[]', '[]', 1, 0, 0, '', 0)"),
+        "INSERT INTO start (at, project, path, reason, outcome, pipeline) VALUES (1, 2, 'images/app', 'images/base succeeded', 'pipeline 21', 21)".into(),
+        "INSERT INTO start (at, project, path, reason, outcome, pipeline) VALUES (2, 2, 'images/app', 'images/base succeeded, and debian moved', 'pipeline 22', 22)".into(),
+        "INSERT INTO start (at, project, path, reason, outcome) VALUES (3, 2, 'images/app', 'images/base succeeded', 'refused: x')".into(),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let starts = store.starts(Some(2), 9).await.unwrap();
+    let causes: Vec<Option<Inputs>> = starts.iter().map(|row| row.causes.clone()).collect();
+    let known = BTreeMap::from([
+        (Upstream::Project(1), Success { id: 5, at: 50 }),
+        (Upstream::Image("debian".into()), Success { id: 7, at: 70 }),
+    ]);
+    assert_eq!(causes, [None, Some(known), None]);
+    assert!(starts.iter().all(|row| !row.pending));
 }

@@ -27,7 +27,19 @@ fn a_start_whose_answer_got_lost_is_found_and_not_sent_again() {
         chain.sync();
         let posts = chain.gitlab.requests_to("POST", "*/pipeline").len();
         assert_eq!((posts, chain.starts(diamond.ruby).len(), chain.starts(diamond.node).len()), (2, 1, 1), "{trouble}");
+        let said = [noted(&chain, diamond.ruby, "images/ruby"), noted(&chain, diamond.node, "images/node")];
+        assert!(said.concat().contains("found after its answer got lost"), "{trouble}: {said:?}");
     }
+}
+
+/// What came of a project's only start, which is on record with its pipeline and its reason.
+fn noted(chain: &Chain, project: u64, path: &str) -> String {
+    let events = chain.json(&["events", "--project", path]);
+    let starts = events["starts"].as_array().unwrap();
+    assert_eq!(starts.len(), 1, "{events:#}");
+    assert_eq!(starts[0]["pipeline"], chain.starts(project)[0], "{events:#}");
+    assert_eq!(starts[0]["reason"], "images/base succeeded", "{events:#}");
+    starts[0]["outcome"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -42,6 +54,10 @@ fn a_daemon_that_dies_between_a_start_and_its_answer_finds_the_pipeline() {
     let (first, second) =
         if chain.starts(diamond.ruby).is_empty() { (diamond.node, diamond.ruby) } else { (diamond.ruby, diamond.node) };
     until("it is found", seconds(30), || chain.host.log().contains("whose start was in doubt"));
+    // On record it is a start like any other.
+    let path = if first == diamond.ruby { "images/ruby" } else { "images/node" };
+    chain.until_words(path, "running");
+    assert!(noted(&chain, first, path).contains("found after its answer got lost"));
     chain.gitlab.bring(chain.starts(first)[0], "success");
     chain.started(second, 0);
     assert_eq!(chain.starts(first).len(), 1, "sent twice");

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use daemon::Daemon;
 use support::gitlab::FakeGitlab;
@@ -28,6 +28,8 @@ type Result<T> = std::result::Result<T, String>;
 const SIZES: [usize; 3] = [20, 200, 1000];
 /// Pages that are open at once.
 const OPEN: usize = 50;
+/// How long a chain may take to come to a state.
+const LONGEST: Duration = Duration::from_secs(300);
 /// How long they are watched.
 const WATCHED: Duration = Duration::from_secs(20);
 
@@ -71,10 +73,13 @@ fn measure(arguments: &Arguments) -> Result<()> {
         let gitlab = FakeGitlab::start();
         let ids = make_projects(&gitlab, size);
         let daemon = Daemon::start(arguments, &gitlab)?;
-        until_fresh(&daemon, size)?;
+        // The first look sets the webhooks up.
+        until(&daemon, "the first look", |status| !status["looked_at"].is_null() && status["looking"] == false)?;
+        until(&daemon, "all being fresh", |status| fresh(status) == size)?;
         // A fifth of it is not fresh, as while a base's change goes up.
         let pipeline = gitlab.pipeline(ids[0], &json!({"driven": true}));
         gitlab.bring(pipeline, "success");
+        until(&daemon, "what is on the base being built", |status| fresh(status) == size - (size / 5 - 1))?;
         let socket = arguments.work.join("chain/run/page.sock");
         for path in ["/", "/chain", "/chain?show=all", &format!("/chain/{}", ids[0]), "/api/v1/chain"] {
             let mut times: Vec<f64> = Vec::new();
@@ -123,19 +128,24 @@ fn make_projects(gitlab: &FakeGitlab, size: usize) -> Vec<u64> {
     ids
 }
 
-fn until_fresh(daemon: &Daemon, size: usize) -> Result<()> {
+/// Waits until the chain's status is such.
+fn until(daemon: &Daemon, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
     let began = Instant::now();
     loop {
-        let status = daemon.chain(&["status"])?;
-        let projects = status["projects"].as_array().map_or(&[][..], Vec::as_slice);
-        if projects.iter().filter(|project| project["state"] == "fresh").count() == size {
+        if is_so(&daemon.chain(&["status"])?) {
             return Ok(());
         }
-        if began.elapsed() > Duration::from_secs(300) {
-            return Err("the first look takes too long".to_owned());
+        if began.elapsed() > LONGEST {
+            return Err(format!("{what} takes longer than {LONGEST:?}"));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// How many projects are fresh.
+fn fresh(status: &Value) -> usize {
+    let projects = status["projects"].as_array().map_or(&[][..], Vec::as_slice);
+    projects.iter().filter(|project| project["state"] == "fresh").count()
 }
 
 /// Bytes of an answer's body.

@@ -30,7 +30,7 @@ pub enum Format {
 pub(super) fn write(status: &ChainStatus, project: Option<&str>, format: Format) -> Result<String> {
     let whole = Graph::of(status);
     let graph = match project {
-        Some(name) => whole.around(named(status, name)?.id, usize::MAX),
+        Some(name) => whole.around(named(status, name)?.id, usize::MAX, None),
         None => whole,
     };
     Ok(match format {

@@ -1,5 +1,7 @@
 //! The chain's page: the graph, a table of the projects, and the last rebuild.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::timeline::timeline;
@@ -85,7 +87,7 @@ pub fn parts(base: &str, chain: &Chain, show: &Show, layout: Option<&Layout>, cl
     vec![
         Part::new("summary", &summary(&chain.status, clock)),
         Part::new("graph", &graph(&part, &chain.status, show, layout, &link)),
-        Part::new("projects", &table(&part, clock, &link)),
+        Part::new("projects", &table(&part, &chain.built_because, clock, &link)),
         Part::new("rebuild", &rebuild),
     ]
 }
@@ -150,7 +152,8 @@ fn graph(
     }
 }
 
-fn table(part: &Graph<'_>, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+/// `built` says why the projects' last successes were built.
+fn table(part: &Graph<'_>, built: &BTreeMap<i64, String>, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
     let mut rows: Vec<&ProjectLine> = part.nodes.values().copied().collect();
     rows.sort_by(|one, other| one.path.cmp(&other.path));
     html! {
@@ -159,15 +162,15 @@ fn table(part: &Graph<'_>, clock: Clock, link: &impl Fn(i64) -> String) -> Marku
             div class="scroll" tabindex="0" role="region" aria-label="Table of the projects" {
                 table {
                     caption { "Projects by path" }
-                    thead { tr { th scope="col" { "Project" } th scope="col" { "State" } th scope="col" { "Why" } th scope="col" { "Since" } th scope="col" { "Last built" } th scope="col" { "Pipeline" } } }
-                    tbody { @for project in rows { (row(project, clock, link)) } }
+                    thead { tr { th scope="col" { "Project" } th scope="col" { "State" } th scope="col" { "Why" } th scope="col" { "Since" } th scope="col" { "Last built" } th scope="col" { "Built because" } th scope="col" { "Pipeline" } } }
+                    tbody { @for project in rows { (row(project, built.get(&project.id), clock, link)) } }
                 }
             }
         }
     }
 }
 
-fn row(project: &ProjectLine, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+fn row(project: &ProjectLine, built: Option<&String>, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
     html! {
         tr {
             th scope="row" { a href=(link(project.id)) { (project.path) } }
@@ -180,6 +183,7 @@ fn row(project: &ProjectLine, clock: Clock, link: &impl Fn(i64) -> String) -> Ma
             }
             td { (time(clock, &project.since)) }
             td { @match &project.success_at { Some(at) => (time(clock, at)), None => "never" } }
+            td { @if project.success.is_some() { (built.map_or("not on record", String::as_str)) } }
             td { @if let Some(id) = project.pipeline { (linked(pipeline_link(&project.web_url, id).as_deref(), &html! { (id) })) } }
         }
     }
@@ -202,7 +206,7 @@ mod tests {
         let like = status.projects[0].clone();
         let many = 100..100 + i64::try_from(ALL_UP_TO).expect("small");
         status.projects.extend(many.map(|id| ProjectLine { id, path: format!("p/{id}"), ..like.clone() }));
-        let chain = Chain { status, rebuild: None };
+        let chain = Chain { status, rebuild: None, built_because: BTreeMap::new() };
         let found = text(&chain, &Show::default());
         assert!(found.contains("images/app") && !found.contains("p/150"), "{found}");
         let all = text(&chain, &Show { all: None, text: "p/15".into() });
@@ -218,11 +222,44 @@ mod tests {
             since: status.projects[0].since.clone(),
         };
         status.projects[0].base = Some(base.clone());
-        let found =
-            text(&Chain { status: status.clone(), rebuild: None }, &Show { all: Some(true), text: String::new() });
+        let found = text(
+            &Chain { status: status.clone(), rebuild: None, built_because: BTreeMap::new() },
+            &Show { all: Some(true), text: String::new() },
+        );
         assert!(found.contains("on an old base") && found.contains(&base.words), "{found}");
         status.projects[0].base = Some(BaseLine { state: "new".into(), ..base });
-        assert!(!text(&Chain { status, rebuild: None }, &Show::default()).contains("on an old base"));
+        assert!(
+            !text(&Chain { status, rebuild: None, built_because: BTreeMap::new() }, &Show::default())
+                .contains("on an old base")
+        );
+    }
+
+    #[test]
+    fn a_fresh_project_says_when_it_was_built_last_and_why() {
+        let mut status = diamond();
+        for project in &mut status.projects {
+            (project.success, project.success_at) = (Some(project.id * 10), Some("2026-01-01T00:00:00Z".into()));
+        }
+        (status.projects[4].success, status.projects[4].success_at) = (None, None);
+        let built_because = BTreeMap::from([
+            (1, "not started by the chain: <push>".to_owned()),
+            (3, "images/base succeeded".to_owned()),
+        ]);
+        let found = text(&Chain { status, rebuild: None, built_because }, &Show::default());
+        let cells = |path: &str| {
+            let row = found.split("<tr>").find(|row| row.contains(&format!(">{path}</a></th>"))).expect("a row");
+            row.split("<td>").skip(4).take(2).collect::<String>()
+        };
+        assert!(found.contains("<th scope=\"col\">Built because</th>"), "{found}");
+        assert!(
+            cells("images/node").ends_with("2026-01-01 00:00:00 UTC</time></td>images/base succeeded</td>"),
+            "{found}"
+        );
+        assert!(cells("images/base").contains("not started by the chain: &lt;push&gt;"), "{found}");
+        assert!(
+            cells("images/app").ends_with("not on record</td>") && cells("images/other") == "never</td></td>",
+            "{found}"
+        );
     }
 
     #[test]
@@ -235,7 +272,7 @@ mod tests {
         status.projects[0].web_url = "javascript:alert(1)".into();
         status.projects[0].pipeline = Some(1);
         status.held = Some(hostile.into());
-        let found = text(&Chain { status, rebuild: None }, &Show::default());
+        let found = text(&Chain { status, rebuild: None, built_because: BTreeMap::new() }, &Show::default());
         assert!(!found.contains("<script") && !found.contains("href=\"javascript:"), "{found}");
         let head = head("/w", &Show { all: None, text: "\"><script>".into() }).into_string();
         assert!(!head.contains("<script"), "{head}");

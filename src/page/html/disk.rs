@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::{Clock, Part, date_of, meter, time};
+use super::{Clock, Part, meter, time};
 use crate::page::plot::line;
+use crate::page::view::date;
 use crate::page::view::disk::{Disk, ProjectLanes};
 use crate::page::view::past::{DiskPast, Samples};
 use crate::page::words;
@@ -66,7 +67,7 @@ fn history(disk: &Disk, past: &DiskPast, clock: Clock) -> Markup {
 fn over_time(samples: &Samples, kept: Option<u64>, clock: Clock) -> Markup {
     let points: Vec<(i64, f64)> = samples.free.iter().map(|(at, free)| (*at, *free as f64)).collect();
     let end = |point: Option<&(i64, u64)>| {
-        point.map_or_else(String::new, |(at, _)| date_of(*at).get(5..16).unwrap_or_default().replace('T', " "))
+        point.map_or_else(String::new, |(at, _)| date(*at).get(5..16).unwrap_or_default().replace('T', " "))
     };
     let ends = (end(samples.free.first()), end(samples.free.last()));
     let name = format!("Bytes free on {}", samples.path);
@@ -81,7 +82,7 @@ fn over_time(samples: &Samples, kept: Option<u64>, clock: Clock) -> Markup {
                 table {
                     caption { (name) ", the newest first" }
                     thead { tr { th scope="col" { "When" } th scope="col" class="number" { "Free" } } }
-                    tbody { @for (at, free) in samples.free.iter().rev() { tr { th scope="row" { (time(clock, &date_of(*at))) } td class="number" { (words::bytes(*free)) } } } }
+                    tbody { @for (at, free) in samples.free.iter().rev() { tr { th scope="row" { (time(clock, &date(*at))) } td class="number" { (words::bytes(*free)) } } } }
                 }
             }
         }
@@ -99,8 +100,8 @@ fn forecast(samples: &Samples, clock: Clock) -> Markup {
             html! { strong { "less than the purge keeps free is free now." } }
         }
         (Some(at), _) => {
-            let date = date_of(at);
-            html! { "fills by " (amount) " a day; at this rate the limit is reached " strong { (when(clock, &date)) } "." }
+            let at = date(at);
+            html! { "fills by " (amount) " a day; at this rate the limit is reached " strong { (when(clock, &at)) } "." }
         }
         (None, _) if a_day > 0 => html! { "fills by " (amount) " a day; the limit is years away." },
         (None, _) => html! { "does not fill: " (amount) " a day become free." },
@@ -130,7 +131,7 @@ fn purges(past: &DiskPast, clock: Clock) -> Markup {
                     caption { "What was removed, and by which rule, the newest first" }
                     thead { tr { th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "Project" } th scope="col" class="number" { "Size" } th scope="col" { "Unused for" } th scope="col" { "By the rule" } } }
                     tbody { @for purge in &past.purges { tr {
-                        th scope="row" { (time(clock, &date_of(purge.at))) }
+                        th scope="row" { (time(clock, &date(purge.at))) }
                         td class="image" { (purge.kind) " " (purge.name) }
                         td { (purge.project_path.as_deref().unwrap_or("")) }
                         td class="number" { @match purge.bytes { Some(bytes) => (words::bytes(bytes)), None => "not measured" } }

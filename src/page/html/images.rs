@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Part, span};
+use super::{Clock, Part, span, time};
 use crate::page::view::Findings;
 use crate::protocol::chain::{Finding, ImageAge};
 
@@ -11,34 +11,35 @@ const ROWS: usize = 500;
 
 /// Its parts.
 #[must_use]
-pub fn parts(found: &Findings) -> Vec<Part> {
+pub fn parts(found: &Findings, clock: Clock) -> Vec<Part> {
     let is_image = |finding: &&Finding| matches!(finding.kind.as_str(), "external-image" | "own-image");
     let (images, others): (Vec<&Finding>, Vec<&Finding>) = found.findings.iter().partition(is_image);
     vec![
         Part::new(
             "external",
-            &table("How old images are", "Image", &images, "Nothing is built on an image from elsewhere.", true),
+            &table("How old images are", "Image", &images, "Nothing is built on an image from elsewhere.", Some(clock)),
         ),
-        Part::new("findings", &table("What else the audit finds", "Project", &others, "Nothing.", false)),
+        Part::new("findings", &table("What else the audit finds", "Project", &others, "Nothing.", None)),
     ]
 }
 
-fn table(name: &str, subject: &str, findings: &[&Finding], none: &str, ages: bool) -> Markup {
+/// `ages` says how times of images are written; none: nothing here has any.
+fn table(name: &str, subject: &str, findings: &[&Finding], none: &str, ages: Option<Clock>) -> Markup {
     html! {
         h2 { (name) }
         @if findings.is_empty() { p { (none) } } @else {
             div class="scroll" tabindex="0" role="region" aria-label=(name) {
                 table {
                     caption { (name) ", what somebody has to do something about first" }
-                    thead { tr { th scope="col" { (subject) } th scope="col" { "Kind" } th scope="col" { "Verdict" } @if ages { th scope="col" { "Last move" } th scope="col" { "Moves every" } } th scope="col" { "In words" } } }
+                    thead { tr { th scope="col" { (subject) } th scope="col" { "Kind" } th scope="col" { "Verdict" } @if ages.is_some() { th scope="col" { "Last move" } th scope="col" { "Moves every" } } th scope="col" { "In words" } } }
                     tbody {
                         @for finding in findings.iter().filter(|finding| finding.is_problem).chain(findings.iter().filter(|finding| !finding.is_problem)).take(ROWS) {
                             tr {
                                 th scope="row" class="image" { (finding.subject) }
                                 td { (finding.kind) }
                                 td { (verdict(finding)) }
-                                @if ages {
-                                    td { (finding.age.as_ref().map_or("", last_move)) }
+                                @if let Some(clock) = ages {
+                                    td { @if let Some(age) = &finding.age { (last_move(age, clock)) } }
                                     td { (finding.age.as_ref().and_then(|age| age.every_s).map(span).unwrap_or_default()) }
                                 }
                                 td { (finding.words) }
@@ -66,17 +67,41 @@ fn verdict(finding: &Finding) -> Markup {
     html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (words) } }
 }
 
-fn last_move(age: &ImageAge) -> &str {
+fn last_move(age: &ImageAge, clock: Clock) -> Markup {
     match (&age.moved_at, &age.watched_since) {
-        (Some(at), _) => at,
-        (None, Some(_)) => "not while it was watched",
-        (None, None) => "",
+        (Some(at), _) => time(clock, at),
+        (None, Some(since)) => html! { "none since " (time(clock, since)) },
+        (None, None) => html! {},
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_move_is_an_age_as_everywhere() {
+        let text = |moved_at: Option<&str>, watched_since: Option<&str>| {
+            let (moved_at, watched_since) = (moved_at.map(str::to_owned), watched_since.map(str::to_owned));
+            let age = ImageAge { verdict: "ok".into(), moved_at, watched_since, ..ImageAge::default() };
+            let finding = Finding {
+                kind: "external-image".into(),
+                subject: "debian".into(),
+                words: "in words".into(),
+                is_problem: false,
+                age: Some(age),
+            };
+            let at = crate::page::view::seconds("2026-01-01T02:00:00Z").expect("a date");
+            parts(&Findings { findings: vec![finding] }, Clock::At(at)).swap_remove(0).html
+        };
+        let (moved, watched) = (Some("2026-01-01T00:59:30Z"), Some("2026-01-01T00:00:00Z"));
+        let age =
+            |date: &str, words: &str| format!("<time datetime=\"{date}\" title=\"{date}\">{words} ago</time></td>");
+        let found = text(moved, watched);
+        assert!(found.contains(&format!("<td>{}", age("2026-01-01T00:59:30Z", "1h"))), "{found}");
+        let found = text(None, watched);
+        assert!(found.contains(&format!("<td>none since {}", age("2026-01-01T00:00:00Z", "2h"))), "{found}");
+    }
 
     #[test]
     fn what_needs_somebody_comes_first_and_names_are_text() {
@@ -90,7 +115,7 @@ mod tests {
         let age = ImageAge { verdict: "stale".into(), every_s: Some(93_600), ..ImageAge::default() };
         let old = Finding { age: Some(age), ..finding("old", true) };
         let found = Findings { findings: vec![finding("a<script>", false), finding("z", true), old] };
-        let text: String = parts(&found).into_iter().map(|part| part.html).collect();
+        let text: String = parts(&found, Clock::Bare).into_iter().map(|part| part.html).collect();
         assert!(!text.contains("<script>") && !text.contains("<b>"), "{text}");
         assert!(text.contains("</span> stale</span>") && text.contains("<td>1day 2h</td>"), "{text}");
         assert!(text.find(">z<") < text.find("a&lt;script&gt;"), "{text}");

@@ -164,7 +164,7 @@ fn table(id: &str, name: &str, heads: &[Markup], days: &[i64], cell: impl Fn(i64
 
 /// Month and day.
 fn date(day: i64) -> String {
-    super::date_of(day).get(5..10).unwrap_or_default().to_owned()
+    crate::page::view::date(day).get(5..10).unwrap_or_default().to_owned()
 }
 
 /// Seconds in words; a few of them with a tenth.

@@ -146,12 +146,6 @@ fn plain(date: &str) -> String {
     date.replace('T', " ").replace('Z', " UTC")
 }
 
-/// Milliseconds since 1970 as RFC 3339.
-fn date_of(milliseconds: i64) -> String {
-    let since = std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
-}
-
 /// A length of time; one that two clocks have made negative is none.
 fn span(seconds: i64) -> String {
     rough(seconds.max(0).unsigned_abs())

@@ -21,31 +21,34 @@ pub fn head(base: &str, project: &ProjectLine) -> Markup {
     }
 }
 
-/// Its parts; `around` is the project with what is around it, drawn as `layout` says.
+/// Who is in the way of a project that is blocked.
+#[must_use]
+pub fn blocker<'a>(whole: &Graph<'a>, project: &ProjectLine) -> Option<&'a ProjectLine> {
+    // Its words name it.
+    let path = project.words.strip_prefix("blocked by ")?;
+    whole.nodes.values().find(|other| other.path == path).copied()
+}
+
+/// Its parts; `whole` is the chain, and `around` the project with what is around it, drawn as `layout` says.
 #[must_use]
 pub fn parts(
     base: &str,
     project: &ProjectLine,
+    whole: &Graph<'_>,
     (around, layout): (&Graph<'_>, &Layout),
-    downstreams: &[&ProjectLine],
     past: &ProjectPast,
     clock: Clock,
 ) -> Vec<Part> {
     vec![
-        Part::new("summary", &summary(base, project, around, clock)),
+        Part::new("summary", &summary(base, project, blocker(whole, project), clock)),
         Part::new("graph", &graph(base, project, around, layout)),
-        Part::new("edges", &edges(base, project, downstreams, around)),
+        Part::new("edges", &edges(base, project, whole)),
         Part::new("starts", &starts(project, past, clock)),
         Part::new("events", &events(project, past, clock)),
     ]
 }
 
-fn summary(base: &str, project: &ProjectLine, around: &Graph<'_>, clock: Clock) -> Markup {
-    // Who blocks it is named in its words; here is the way there.
-    let blocker = project
-        .words
-        .strip_prefix("blocked by ")
-        .and_then(|path| around.nodes.values().find(|other| other.path == path));
+fn summary(base: &str, project: &ProjectLine, blocker: Option<&ProjectLine>, clock: Clock) -> Markup {
     html! {
         p class="state" { (badge(words::of_project(&project.state))) " since " (time(clock, &project.since)) @if project.paused { " · paused" } }
         @if project.state != "fresh" { p { (project.words) "." } }
@@ -79,16 +82,17 @@ fn summary(base: &str, project: &ProjectLine, around: &Graph<'_>, clock: Clock) 
 fn graph(base: &str, project: &ProjectLine, around: &Graph<'_>, layout: &Layout) -> Markup {
     html! {
         h2 { "What it builds on, and what builds on it" }
-        @if around.nodes.len() >= AROUND_MAX { p { "The nearest " (AROUND_MAX) " projects." } }
+        @if around.nodes.len() >= AROUND_MAX { p { "The nearest " (AROUND_MAX) " projects, what it builds on first." } }
         div class="scroll" tabindex="0" role="region" aria-label="Graph around this project" {
             (svg::inline(around, layout, |other| format!("{base}/chain/{}", other.id), Some(project.id)))
         }
     }
 }
 
-fn edges(base: &str, project: &ProjectLine, downstreams: &[&ProjectLine], around: &Graph<'_>) -> Markup {
+fn edges(base: &str, project: &ProjectLine, whole: &Graph<'_>) -> Markup {
+    let downstreams = whole.downstreams(project.id);
     let upstream = |edge: &EdgeLine| {
-        let known = edge.project.and_then(|id| around.nodes.get(&id));
+        let known = edge.project.and_then(|id| whole.nodes.get(&id));
         html! {
             @match known {
                 Some(other) => { a href={ (base) "/chain/" (other.id) } { (other.path) } " " (badge(words::of_project(&other.state))) },
@@ -149,6 +153,33 @@ fn events(project: &ProjectLine, past: &ProjectPast, clock: Clock) -> Markup {
                     } } }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::graph::diamond;
+
+    #[test]
+    fn the_ways_to_what_it_builds_on_and_to_who_blocks_it_are_there_however_little_is_drawn() {
+        let mut status = diamond();
+        status.projects[0].words = "failed".into();
+        (status.projects[3].state, status.projects[3].words) = ("blocked".into(), "blocked by images/base".into());
+        let whole = Graph::of(&status);
+        let around = whole.around(4, 1, None);
+        let layout = svg::place(&around);
+        let past = ProjectPast::default();
+        let parts = parts("/w", &status.projects[3], &whole, (&around, &layout), &past, Clock::Bare);
+        let html = |id: &str| &parts.iter().find(|part| part.id == id).expect("the part").html;
+        assert!(
+            html("summary").contains("<a href=\"/w/chain/1\">images/base</a> is in the way: failed"),
+            "{}",
+            html("summary")
+        );
+        for upstream in [2, 3] {
+            assert!(html("edges").contains(&format!("href=\"/w/chain/{upstream}\"")), "{}", html("edges"));
         }
     }
 }

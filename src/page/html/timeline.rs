@@ -25,7 +25,7 @@ pub(super) fn timeline(rebuild: &Rebuild, clock: Clock, link: impl Fn(i64) -> St
                 Some(ended) => { ", took " (span(between(&rebuild.began, ended))) },
                 None => { ", and still runs" },
             }
-            @if let Some(slowest) = slowest(rebuild) { "; the slowest link: " strong { (slowest.path) } " (" (span(took(slowest))) ")" }
+            @if let Some(slowest) = &rebuild.slowest { "; the slowest link: " strong { (slowest.path) } " (" (span(took(slowest))) ")" }
             "."
         }
         (picture(rebuild))
@@ -49,6 +49,7 @@ pub(super) fn timeline(rebuild: &Rebuild, clock: Clock, link: impl Fn(i64) -> St
                     }
                 }
             }
+            @if let left @ 1.. = rebuild.pipelines - rebuild.bars.len() { p { "And " (left) " more that succeeded." } }
         }
     }
 }
@@ -57,7 +58,8 @@ pub(super) fn timeline(rebuild: &Rebuild, clock: Clock, link: impl Fn(i64) -> St
 #[allow(clippy::cast_precision_loss, reason = "a picture's width")]
 fn picture(rebuild: &Rebuild) -> Markup {
     let begin = seconds(&rebuild.began).unwrap_or(0);
-    let known = rebuild.bars.iter().flat_map(|bar| [Some(&bar.began), bar.ended.as_ref()]).flatten();
+    let of_bars = rebuild.bars.iter().flat_map(|bar| [Some(&bar.began), bar.ended.as_ref()]);
+    let known = of_bars.chain([rebuild.ended.as_ref()]).flatten();
     let end = known.filter_map(|date| seconds(date)).max().unwrap_or(begin);
     let whole = (end - begin).max(1) as f64 * if rebuild.ended.is_none() { 1.1 } else { 1.0 };
     let at = |date: &str| NAMES + (seconds(date).unwrap_or(begin) - begin) as f64 / whole * TIME;
@@ -86,7 +88,7 @@ fn picture(rebuild: &Rebuild) -> Markup {
                 }
             }
         }
-        @if rebuild.bars.len() > DRAWN { p { "And " (rebuild.bars.len() - DRAWN) " more, which the table has." } }
+        @if rebuild.pipelines > DRAWN { p { "And " (rebuild.pipelines - DRAWN) " more pipelines." } }
     }
 }
 
@@ -96,8 +98,4 @@ fn between(from: &str, to: &str) -> i64 {
 
 fn took(bar: &Bar) -> i64 {
     bar.ended.as_deref().map_or(0, |ended| between(&bar.began, ended))
-}
-
-fn slowest(rebuild: &Rebuild) -> Option<&Bar> {
-    rebuild.bars.iter().filter(|bar| bar.ended.is_some()).max_by_key(|bar| took(bar)).filter(|bar| took(bar) > 0)
 }

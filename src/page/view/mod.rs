@@ -2,13 +2,18 @@
 
 pub mod disk;
 pub mod doctor;
+pub mod followed;
 pub mod now;
 pub mod past;
 pub mod timeline;
 
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde::Serialize;
 
 use crate::protocol::chain::{ChainStatus, EventLine, Finding, StartLine};
+use crate::store::BuiltFor;
 
 /// The chain, with its last rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +23,15 @@ pub struct Chain {
     pub status: ChainStatus,
     /// The last rebuild; none: the chain has started nothing yet.
     pub rebuild: Option<timeline::Rebuild>,
+    /// By project, why its last success was built, in words.
+    pub built_because: BTreeMap<i64, String>,
+}
+
+/// Why a success was built, in words; none: nobody knows any more.
+#[must_use]
+pub fn built_because(built: &BuiltFor) -> Option<String> {
+    let by_others = |source: &String| format!("not started by the chain: {source}");
+    built.reason.clone().or_else(|| built.source.as_ref().map(by_others))
 }
 
 /// The last events and starts of a project.
@@ -51,6 +65,19 @@ pub fn pipeline_link(web_url: &str, pipeline: i64) -> Option<String> {
 /// Seconds since 1970 of an RFC 3339 time.
 #[must_use]
 pub fn seconds(date: &str) -> Option<i64> {
+    milliseconds(date).map(|time| time / 1000)
+}
+
+/// Milliseconds since 1970 of an RFC 3339 time.
+#[must_use]
+pub fn milliseconds(date: &str) -> Option<i64> {
     let time = humantime::parse_rfc3339(date).ok()?;
-    i64::try_from(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+/// Milliseconds since 1970 as RFC 3339.
+#[must_use]
+pub fn date(milliseconds: i64) -> String {
+    let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }

@@ -1,12 +1,15 @@
-//! The last rebuild of the chain as bars over time, so that the slow link is seen: which pipelines followed from which, and how long each
-//! took. Made from the events and starts on record.
+//! The last rebuild of the chain as bars over time, so that the slow link is seen: which pipelines followed from one another (`followed`),
+//! and how long each took. All times are the host's: those of events and starts are, and what GitLab says is put right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{pipeline_link, seconds};
-use crate::protocol::chain::{ChainStatus, EventLine, StartLine};
+use super::followed::{Link, Links};
+use super::{date, milliseconds, pipeline_link};
+use crate::chain::facts::Time;
+use crate::protocol::chain::{ChainStatus, ProjectLine};
+use crate::store::PipelineEvent;
 
 /// A rebuild: the pipelines that followed from one another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,7 +18,11 @@ pub struct Rebuild {
     pub began: String,
     /// When the last one ended; none: one runs still.
     pub ended: Option<String>,
-    /// In the order in which they began.
+    /// How many pipelines it has.
+    pub pipelines: usize,
+    /// Of those that have ended, the one that took longest; none where none took any time.
+    pub slowest: Option<Bar>,
+    /// In the order in which they began. Of very many some are left out that succeeded, those that began last.
     pub bars: Vec<Bar>,
 }
 
@@ -34,7 +41,7 @@ pub struct Bar {
     pub began: String,
     /// When it ended; none: it runs still.
     pub ended: Option<String>,
-    /// success, failed, canceled, skipped, manual or running.
+    /// success, failed, canceled, skipped, manual, running, or unknown.
     pub outcome: String,
     /// Why it was started; none: not by the chain.
     pub reason: Option<String>,
@@ -43,234 +50,246 @@ pub struct Bar {
 /// Most pipelines of a rebuild that are told.
 const BARS_MAX: usize = 200;
 
-#[derive(Debug, Clone)]
-struct Run {
-    project: i64,
+/// A pipeline; times in milliseconds since 1970, by the host's clock.
+struct Run<'a> {
+    project: &'a ProjectLine,
     pipeline: i64,
-    began: String,
-    ended: Option<String>,
+    link: &'a Link,
+    began: Option<Time>,
+    ended: Option<Time>,
     outcome: String,
-    reason: Option<String>,
 }
 
-/// The last rebuild; none where the chain has started nothing that is on record.
+impl Run<'_> {
+    fn began(&self) -> Time {
+        self.began.or(self.ended).unwrap_or_default()
+    }
+
+    fn took(&self) -> Option<Time> {
+        Some(self.ended? - self.began())
+    }
+
+    fn bar(&self) -> Bar {
+        Bar {
+            project: self.project.id,
+            path: self.project.path.clone(),
+            pipeline: self.pipeline,
+            url: pipeline_link(&self.project.web_url, self.pipeline),
+            began: date(self.began()),
+            ended: self.ended.map(date),
+            outcome: self.outcome.clone(),
+            reason: self.link.reason.clone(),
+        }
+    }
+}
+
+/// The last rebuild, of these pipelines and what events have said of them in the order in which they came; none where the chain has started
+/// nothing that is on record. GitLab's clock is so many milliseconds ahead of the host's.
 #[must_use]
-pub fn last_rebuild(status: &ChainStatus, events: &[EventLine], starts: &[StartLine]) -> Option<Rebuild> {
-    let runs = runs(status, events, starts);
-    let causes = causes(status, &runs);
-    let last = (0..runs.len()).rev().find(|index| runs[*index].reason.is_some())?;
-    // Back to where it began, and on to all that followed from there.
-    let roots: Vec<usize> =
-        closure(last, |at| causes[at].clone()).into_iter().filter(|at| causes[*at].is_empty()).collect();
-    let follows = |at: usize| (0..runs.len()).filter(|next| causes[*next].contains(&at)).collect::<Vec<_>>();
-    let chosen: BTreeSet<usize> = roots.into_iter().flat_map(|root| closure(root, follows)).collect();
-    let paths: BTreeMap<i64, (&str, &str)> =
-        status.projects.iter().map(|project| (project.id, (project.path.as_str(), project.web_url.as_str()))).collect();
-    let bars: Vec<Bar> = chosen
-        .into_iter()
-        .map(|index| &runs[index])
-        .filter_map(|run| {
-            let (path, web_url) = paths.get(&run.project)?;
-            Some(Bar {
-                project: run.project,
-                path: (*path).to_owned(),
-                pipeline: run.pipeline,
-                url: pipeline_link(web_url, run.pipeline),
-                began: run.began.clone(),
-                ended: run.ended.clone(),
-                outcome: run.outcome.clone(),
-                reason: run.reason.clone(),
-            })
-        })
-        .take(BARS_MAX)
-        .collect();
-    let runs_still = bars.iter().any(|bar| bar.ended.is_none());
-    let ended = bars.iter().filter_map(|bar| bar.ended.clone()).max().filter(|_| !runs_still);
-    Some(Rebuild { began: bars.first()?.began.clone(), ended, bars })
+pub fn rebuild(status: &ChainStatus, links: &Links, events: &[PipelineEvent], ahead: Time) -> Option<Rebuild> {
+    let projects: BTreeMap<i64, &ProjectLine> = status.projects.iter().map(|project| (project.id, project)).collect();
+    let mut said: BTreeMap<i64, Vec<&PipelineEvent>> = BTreeMap::new();
+    for event in events {
+        said.entry(event.pipeline).or_default().push(event);
+    }
+    let run = |(id, pipeline): (i64, i64), link| -> Option<Run<'_>> {
+        let project: &ProjectLine = projects.get(&id)?;
+        let mut run = Run { project, pipeline, link, began: None, ended: None, outcome: "running".to_owned() };
+        let events = said.get(&pipeline).map_or(&[][..], Vec::as_slice);
+        run.began = link.asked_at.into_iter().chain(events.iter().map(|event| event.received_at)).min();
+        events.iter().for_each(|event| take(&mut run, event));
+        settle(&mut run, ahead);
+        Some(run)
+    };
+    let mut runs: Vec<Run<'_>> = links.iter().filter_map(|(key, link)| run(*key, link)).collect();
+    // GitLab's ids grow: whose times are the same are in the order in which they were made.
+    runs.sort_by_key(|run| (run.began(), run.pipeline));
+    let first = runs.first()?.began();
+    let runs_still = runs.iter().any(|run| run.ended.is_none());
+    let last = runs.iter().filter_map(|run| run.ended).max().filter(|_| !runs_still);
+    let slowest = runs.iter().filter(|run| run.took() > Some(0)).max_by_key(|run| run.took());
+    Some(Rebuild {
+        began: date(first),
+        ended: last.map(date),
+        pipelines: runs.len(),
+        slowest: slowest.map(Run::bar),
+        bars: told(&runs).into_iter().map(Run::bar).collect(),
+    })
 }
 
-/// Every pipeline that is on record, the first first.
-fn runs(status: &ChainStatus, events: &[EventLine], starts: &[StartLine]) -> Vec<Run> {
-    let ids: BTreeMap<&str, i64> = status.projects.iter().map(|project| (project.path.as_str(), project.id)).collect();
-    let mut runs: BTreeMap<i64, Run> = BTreeMap::new();
-    let mut note = |path: &str, pipeline: i64, at: &str, reason: Option<&String>| {
-        let project = *ids.get(path)?;
-        let run = runs.entry(pipeline).or_insert_with(|| Run {
-            project,
-            pipeline,
-            began: at.to_owned(),
-            ended: None,
-            outcome: "running".to_owned(),
-            reason: None,
-        });
-        if at < run.began.as_str() {
-            at.clone_into(&mut run.began);
+/// Those that are told: somebody may have to do something about what runs or has failed, so that is never left out for what has succeeded.
+fn told<'a, 'b>(runs: &'b [Run<'a>]) -> Vec<&'b Run<'a>> {
+    let mut order: Vec<(usize, &Run<'_>)> = runs.iter().enumerate().collect();
+    order.sort_by_key(|(place, run)| (run.outcome == "success", *place));
+    order.truncate(BARS_MAX);
+    order.sort_by_key(|(place, _)| *place);
+    order.into_iter().map(|(_, run)| run).collect()
+}
+
+fn take(run: &mut Run<'_>, event: &PipelineEvent) {
+    match event.status.as_str() {
+        end @ ("success" | "failed" | "canceled" | "skipped" | "manual") => {
+            (run.outcome, run.ended) = (end.to_owned(), Some(event.received_at));
         }
-        if reason.is_some() {
-            run.reason = reason.cloned();
-        }
-        Some(())
-    };
-    for start in starts {
-        if let Some(pipeline) = start.pipeline {
-            note(&start.path, pipeline, &start.at, Some(&start.reason));
-        }
+        // A retry: it runs again.
+        "running" => (run.outcome, run.ended) = ("running".to_owned(), None),
+        _ => {}
     }
-    // The newest event comes first: what is read last is the oldest.
-    for event in events {
-        note(&event.path, event.pipeline, &event.at, None);
-    }
-    for event in events.iter().rev() {
-        let Some(run) = runs.get_mut(&event.pipeline) else { continue };
-        match event.status.as_str() {
-            end @ ("success" | "failed" | "canceled" | "skipped" | "manual") => {
-                (run.outcome, run.ended) = (end.to_owned(), Some(event.at.clone()));
-            }
-            // A retry: it runs again.
-            "running" => (run.outcome, run.ended) = ("running".to_owned(), None),
-            _ => {}
-        }
-    }
-    for project in &status.projects {
-        settle(project, &mut runs);
-    }
-    let mut runs: Vec<Run> = runs.into_values().collect();
-    runs.sort_by(|one, other| one.began.cmp(&other.began).then(one.pipeline.cmp(&other.pipeline)));
-    runs
 }
 
 /// What the chain knows of pipelines whose events got lost: GitLab was asked.
-fn settle(project: &crate::protocol::chain::ProjectLine, runs: &mut BTreeMap<i64, Run>) {
-    for run in runs.values_mut().filter(|run| run.project == project.id) {
-        let is_latest = project.pipeline == Some(run.pipeline);
-        let success = project.success_at.clone().filter(|at| *at >= run.began);
-        match (&run.ended, success) {
-            // One that failed, and succeeded when it was tried again.
-            (Some(ended), Some(at)) if is_latest && run.outcome != "success" && at > *ended => {
-                (run.ended, run.outcome) = (Some(at), "success".to_owned());
-            }
-            (Some(_), _) => {}
-            (None, _) if is_latest && project.state == "running" => {}
-            (None, Some(at)) => (run.ended, run.outcome) = (Some(at), "success".to_owned()),
-            (None, None) => {
-                run.ended = Some(project.since.clone());
-                run.outcome = match project.state.as_str() {
-                    state @ ("failed" | "canceled" | "skipped" | "manual") if is_latest => state.to_owned(),
-                    _ => "unknown".to_owned(),
-                };
-            }
+fn settle(run: &mut Run<'_>, ahead: Time) {
+    let project = run.project;
+    let here = |text: &str| milliseconds(text).map(|at| at - ahead);
+    let is_latest = project.pipeline == Some(run.pipeline);
+    let its_own = project.success.filter(|success| *success == run.pipeline).and(project.success_at.as_deref());
+    let success = run.link.success_at.map(|at| at - ahead).or_else(|| its_own.and_then(here));
+    let not_before = |at: Time| run.began.map_or(at, |began| at.max(began));
+    let latest = project.pipeline_state.as_deref().filter(|_| is_latest);
+    match (run.ended, success, latest) {
+        // One that failed, and succeeded when it was tried again.
+        (Some(ended), Some(at), _) if run.outcome != "success" && at > ended => {
+            (run.ended, run.outcome) = (Some(at), "success".to_owned());
         }
+        (Some(_), ..) | (None, _, Some("running")) => {}
+        (None, Some(at), _) => (run.ended, run.outcome) = (Some(not_before(at)), "success".to_owned()),
+        (None, None, Some(state)) => {
+            (run.ended, run.outcome) = (here(&project.since).map(not_before).or(run.began), state.to_owned());
+        }
+        // Nobody knows any more.
+        (None, None, None) => (run.ended, run.outcome) = (Some(run.began()), "unknown".to_owned()),
     }
-}
-
-/// For each pipeline of the chain's, the ones that it was built on: of each upstream the latest that had succeeded by then and came after
-/// the project's own pipeline before.
-fn causes(status: &ChainStatus, runs: &[Run]) -> Vec<Vec<usize>> {
-    let upstreams: BTreeMap<i64, Vec<i64>> = status
-        .projects
-        .iter()
-        .map(|project| (project.id, project.upstreams.iter().filter_map(|edge| edge.project).collect()))
-        .collect();
-    let ended_by = |run: &Run, at: &str| {
-        let (Some(end), Some(at)) = (run.ended.as_deref().and_then(seconds), seconds(at)) else { return false };
-        // Times are in whole seconds, by two clocks.
-        run.outcome == "success" && end <= at + 2
-    };
-    runs.iter()
-        .enumerate()
-        .map(|(index, run)| {
-            if run.reason.is_none() {
-                return Vec::new();
-            }
-            let before = runs[..index].iter().rev().find(|other| other.project == run.project);
-            let is_new = |other: &Run| before.is_none_or(|before| other.ended.as_ref() >= Some(&before.began));
-            let of = |upstream: &i64| {
-                let latest =
-                    (0..index).rev().find(|at| runs[*at].project == *upstream && ended_by(&runs[*at], &run.began));
-                latest.filter(|at| is_new(&runs[*at]))
-            };
-            upstreams.get(&run.project).into_iter().flatten().filter_map(of).collect()
-        })
-        .collect()
-}
-
-/// All that is reached, the start included.
-fn closure(start: usize, next: impl Fn(usize) -> Vec<usize>) -> BTreeSet<usize> {
-    let mut found = BTreeSet::from([start]);
-    let mut queue = vec![start];
-    while let Some(at) = queue.pop() {
-        queue.extend(next(at).into_iter().filter(|there| found.insert(*there)));
-    }
-    found
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::followed::followed;
     use super::*;
+    use crate::chain::facts::{Success, Upstream};
     use crate::page::graph::diamond;
+    use crate::store::StartRow;
 
-    fn event(minute: u32, path: &str, pipeline: i64, status: &str) -> EventLine {
-        EventLine {
-            at: format!("2026-01-01T00:{minute:02}:00Z"),
-            path: format!("images/{path}"),
-            pipeline,
-            status: status.into(),
-            reference: "main".into(),
-            source: None,
-            verdict: None,
-        }
+    /// A second, in the middle of a day.
+    fn second(number: i64) -> Time {
+        1_767_268_800_000 + number * 1000
     }
 
-    fn start(minute: u32, path: &str, pipeline: i64) -> StartLine {
-        StartLine {
-            at: format!("2026-01-01T00:{minute:02}:00Z"),
-            path: format!("images/{path}"),
+    /// A start at the second of its pipeline's number, for successes of projects at the seconds of theirs.
+    pub(in super::super) fn start(project: i64, pipeline: i64, causes: &[(i64, i64)]) -> StartRow {
+        let causes = causes.iter().map(|(of, id)| (Upstream::Project(*of), Success { id: *id, at: second(*id) }));
+        StartRow {
+            at: second(pipeline),
+            project,
+            path: String::new(),
             reason: "something succeeded".into(),
+            causes: Some(causes.collect()),
             outcome: "started".into(),
+            pending: false,
             pipeline: Some(pipeline),
         }
     }
 
-    #[test]
-    fn what_followed_from_one_base_build_is_one_rebuild_and_an_older_one_is_another() {
+    fn event(at: i64, pipeline: i64, status: &str) -> PipelineEvent {
+        PipelineEvent { pipeline, received_at: second(at), status: status.into() }
+    }
+
+    fn bars(rebuild: &Rebuild) -> Vec<(i64, &str)> {
+        rebuild.bars.iter().map(|bar| (bar.pipeline, bar.outcome.as_str())).collect()
+    }
+
+    /// base's pipeline 11 to app's 14.
+    fn starts() -> [StartRow; 3] {
+        [start(4, 14, &[(2, 12), (3, 13)]), start(3, 13, &[(1, 11)]), start(2, 12, &[(1, 11)])]
+    }
+
+    fn events() -> Vec<PipelineEvent> {
+        vec![event(5, 11, "running"), event(11, 11, "success"), event(13, 12, "success"), event(17, 13, "success")]
+    }
+
+    /// The diamond while app's pipeline 14 runs.
+    fn status() -> ChainStatus {
         let mut status = diamond();
-        status.projects[1].state = "fresh".into();
-        status.projects[3].state = "running".into();
-        status.projects[3].pipeline = Some(14);
-        let mut events = vec![
-            event(1, "base", 1, "running"),
-            event(3, "base", 1, "success"),
-            event(5, "ruby", 2, "success"),
-            event(30, "base", 11, "running"),
-            event(33, "base", 11, "success"),
-            event(35, "other", 20, "success"),
-            event(36, "node", 13, "success"),
-            event(41, "ruby", 12, "success"),
-        ];
-        events.reverse();
-        let starts = [start(41, "app", 14), start(33, "node", 13), start(33, "ruby", 12), start(3, "ruby", 2)];
-        let found = last_rebuild(&status, &events, &starts).expect("a rebuild");
-        let bars: Vec<(i64, &str)> = found.bars.iter().map(|bar| (bar.pipeline, bar.outcome.as_str())).collect();
-        assert_eq!(bars, [(11, "success"), (12, "success"), (13, "success"), (14, "running")]);
-        assert_eq!((found.began.as_str(), found.ended), ("2026-01-01T00:30:00Z", None));
+        (status.projects[3].pipeline, status.projects[3].pipeline_state) = (Some(14), Some("running".into()));
+        status
+    }
+
+    #[test]
+    fn a_rebuild_is_its_pipelines_in_their_order_and_the_slow_one() {
+        let found = rebuild(&status(), &followed(&starts()), &events(), 0).expect("a rebuild");
+        assert_eq!(bars(&found), [(11, "success"), (12, "success"), (13, "success"), (14, "running")]);
+        assert_eq!((found.began.as_str(), found.ended.as_deref()), ("2026-01-01T12:00:05Z", None));
         assert_eq!(found.bars[1].url.as_deref(), Some("https://gitlab.example.com/images/ruby/-/pipelines/12"));
+        assert_eq!(found.slowest.map(|bar| bar.pipeline), Some(11));
+    }
+
+    #[test]
+    fn a_clock_of_gitlabs_that_is_wrong_costs_no_link_and_no_time() {
+        for ahead in [-3_600_000, -20_000, 20_000, 3_600_000] {
+            let mut starts = starts();
+            for start in &mut starts {
+                for success in start.causes.iter_mut().flat_map(BTreeMap::values_mut) {
+                    success.at += ahead;
+                }
+            }
+            // Nothing was heard of ruby's and app's ends.
+            let mut status = status();
+            let app = &mut status.projects[3];
+            (app.pipeline_state, app.success) = (Some("success".into()), Some(14));
+            app.success_at = Some(date(second(30) + ahead));
+            let events = [event(5, 11, "running"), event(11, 11, "success"), event(17, 13, "success")];
+            let found = rebuild(&status, &followed(&starts), &events, ahead).expect("a rebuild");
+            assert_eq!(bars(&found), [(11, "success"), (12, "success"), (13, "success"), (14, "success")]);
+            let times = (found.began.as_str(), found.ended.as_deref());
+            assert_eq!(times, ("2026-01-01T12:00:05Z", Some("2026-01-01T12:00:30Z")), "{ahead}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_projects_on_one_base_are_one_rebuild_that_runs_while_any_of_them_does() {
+        let like = diamond().projects[2].clone();
+        let mut status = ChainStatus::default();
+        status.projects.extend((1..=1001).map(|id| ProjectLine {
+            id,
+            path: format!("images/p{id:04}"),
+            ..like.clone()
+        }));
+        let last = status.projects.last_mut().expect("many");
+        (last.pipeline, last.pipeline_state) = (Some(2001), Some("running".into()));
+        let starts: Vec<StartRow> = (2..=1001).rev().map(|id| start(id, id + 1000, &[(1, 1001)])).collect();
+        let mut events: Vec<PipelineEvent> = (2..1001).map(|id| event(id + 1005, id + 1000, "success")).collect();
+        let found = rebuild(&status, &followed(&starts), &events, 0).expect("a rebuild");
+        assert_eq!((found.pipelines, found.bars.len(), found.ended.as_deref()), (1001, BARS_MAX, None));
+        assert_eq!((found.bars[0].pipeline, found.bars[BARS_MAX - 1].pipeline), (1001, 2001), "what runs is told");
+        // It fails, and took longest.
+        events.push(event(5000, 2001, "failed"));
+        let found = rebuild(&status, &followed(&starts), &events, 0).expect("a rebuild");
+        assert_eq!((found.ended, found.slowest.map(|bar| bar.pipeline)), (Some(date(second(5000))), Some(2001)));
+        assert_eq!(found.bars.last().map(|bar| bar.outcome.as_str()), Some("failed"));
     }
 
     #[test]
     fn a_pipeline_whose_last_events_got_lost_is_as_gitlab_says() {
         let mut status = diamond();
-        status.projects[1].state = "fresh".into();
-        status.projects[1].pipeline = Some(2);
-        status.projects[1].success_at = Some("2026-01-01T00:09:00Z".into());
-        let mut events = [event(1, "base", 1, "success"), event(5, "ruby", 2, "failed")];
-        events.reverse();
-        let found = last_rebuild(&status, &events, &[start(1, "ruby", 2)]).expect("a rebuild");
-        let ruby = found.bars.iter().find(|bar| bar.pipeline == 2).expect("ruby's");
-        assert_eq!((ruby.outcome.as_str(), ruby.ended.as_deref()), ("success", Some("2026-01-01T00:09:00Z")));
+        let ruby = &mut status.projects[1];
+        (ruby.pipeline, ruby.pipeline_state, ruby.state) = (Some(12), Some("success".into()), "waits".into());
+        (ruby.success, ruby.success_at) = (Some(12), Some(date(second(90))));
+        let starts = [start(2, 12, &[(1, 11)])];
+        let found = rebuild(&status, &followed(&starts), &[event(50, 12, "failed")], 0).expect("a rebuild");
+        assert_eq!(bars(&found), [(11, "success"), (12, "success")]);
+        assert_eq!(found.bars[1].ended, Some(date(second(90))));
+        // One that runs while something newer has come is not over.
+        status.projects[1].pipeline_state = Some("running".into());
+        status.projects[1].success = None;
+        let found = rebuild(&status, &followed(&starts), &[], 0).expect("a rebuild");
+        assert_eq!((bars(&found)[1], found.ended.clone()), ((12, "running"), None));
+        // One that another has followed, and of which nobody has heard.
+        status.projects[1].pipeline = Some(99);
+        let found = rebuild(&status, &followed(&starts), &[], 0).expect("a rebuild");
+        assert_eq!((bars(&found)[1], found.ended.clone()), ((12, "unknown"), Some(date(second(12)))));
     }
 
     #[test]
     fn a_chain_that_has_started_nothing_has_no_rebuild() {
-        assert_eq!(last_rebuild(&diamond(), &[event(1, "base", 1, "success")], &[]), None);
+        assert_eq!(rebuild(&diamond(), &followed(&[]), &[event(1, 1, "success")], 0), None);
     }
 }
