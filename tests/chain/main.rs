@@ -12,6 +12,7 @@ mod discovery;
 mod endpoint;
 mod faults;
 mod feed;
+mod full;
 mod hooks;
 mod order;
 mod watch;
