@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Controller;
 use super::patterns::Images;
+use super::state::State;
 use super::sync::files_of;
 use crate::chain::base::{Evidence, Published, base_of, is_on};
 use crate::chain::facts::ProjectId;
@@ -26,6 +27,36 @@ struct Pair {
     base: ImageRef,
 }
 
+/// What is looked at in a round, each with its last success.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    /// What was built before this was watched: that is noted, and nobody is asked.
+    first: Vec<(ProjectId, i64)>,
+    /// What was built since.
+    work: Vec<(ProjectId, i64)>,
+}
+
+fn wanted(state: &State, now: Instant) -> Wanted {
+    let mut wanted = Wanted::default();
+    for (id, project) in &state.facts.projects {
+        let success = project.success.map_or(0, |success| success.id);
+        match state.built.get(id) {
+            None if project.seen => wanted.first.push((*id, success)),
+            Some(built) if built.pipeline != success && state.base_again.get(id).is_none_or(|again| *again <= now) => {
+                wanted.work.push((*id, success));
+            }
+            _ => {}
+        }
+    }
+    wanted
+}
+
+/// Notes that a registry did not answer: the same success is looked at again after a while. The pipeline that was looked at before.
+fn unanswered(state: &mut State, id: ProjectId, now: Instant) -> i64 {
+    state.base_again.insert(id, now + AGAIN);
+    state.built.get(&id).map_or(0, |before| before.pipeline)
+}
+
 impl Controller {
     /// Looks at what the projects have pushed whose last success nobody has looked at.
     pub(super) async fn check_bases(&self, registry: &Registry) {
@@ -36,25 +67,7 @@ impl Controller {
                 registry.offer_login(host, login.clone());
             }
         }
-        let mut work: Vec<(ProjectId, i64)> = Vec::new();
-        let mut first: Vec<(ProjectId, i64)> = Vec::new();
-        {
-            let state = self.state();
-            let now = Instant::now();
-            for (id, project) in &state.facts.projects {
-                let success = project.success.map_or(0, |success| success.id);
-                match state.built.get(id) {
-                    // What was built before this was watched, nobody looks at.
-                    None if project.seen => first.push((*id, success)),
-                    Some(built)
-                        if built.pipeline != success && state.base_again.get(id).is_none_or(|again| *again <= now) =>
-                    {
-                        work.push((*id, success));
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let Wanted { first, work } = wanted(&self.state(), Instant::now());
         let now = self.gitlab.now();
         for (id, pipeline) in first {
             let words = "not looked at: it was built before".to_owned();
@@ -76,9 +89,7 @@ impl Controller {
             Err(error) => {
                 let mut state = self.state();
                 tracing::warn!(project = state.path(id), "what it was built on is not known: {error}");
-                state.base_again.insert(id, Instant::now() + AGAIN);
-                // The same success is looked at again.
-                (before.as_ref().map_or(0, |before| before.pipeline), None, error.to_string())
+                (unanswered(&mut state, id, Instant::now()), None, error.to_string())
             }
         };
         let same = before.filter(|before| before.on_new == on_new);
@@ -87,15 +98,6 @@ impl Controller {
             tracing::warn!(project = self.state().path(id), "{words}");
         }
         self.keep_built(id, Built { pipeline, on_new, words, since }).await;
-    }
-
-    async fn keep_built(&self, id: ProjectId, built: Built) {
-        match self.store.save_built(id, &built).await {
-            Ok(true) => drop(self.state().built.insert(id, built)),
-            // It was found just now, and is not on record yet: the next round sees to it.
-            Ok(false) => {}
-            Err(error) => tracing::error!("{error:#}"),
-        }
     }
 
     /// What a project has pushed and what it says it builds on; or why there is nothing to compare.
@@ -167,5 +169,54 @@ impl Controller {
             (None, _) => format!("{pushed} does not say what it was built on"),
         };
         Ok((on_new, words))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::facts::{Project, Success};
+
+    fn succeeded(state: &mut State, id: i64) {
+        let success = Some(Success { id, at: 0 });
+        state.facts.projects.insert(1, Project { seen: true, success, ..Project::default() });
+    }
+
+    fn work(state: &State, now: Instant) -> Vec<(ProjectId, i64)> {
+        wanted(state, now).work
+    }
+
+    #[test]
+    fn each_success_is_looked_at_once_and_what_was_built_before_never() {
+        let (mut state, now) = (State::default(), Instant::now());
+        succeeded(&mut state, 7);
+        assert_eq!(wanted(&state, now), Wanted { first: vec![(1, 7)], work: Vec::new() });
+        let built = |pipeline| Built { pipeline, on_new: None, words: String::new(), since: 0 };
+        state.built.insert(1, built(7));
+        assert_eq!(wanted(&state, now), Wanted::default());
+        succeeded(&mut state, 8);
+        assert_eq!(work(&state, now), [(1, 8)]);
+        state.built.insert(1, built(8));
+        assert_eq!(work(&state, now), []);
+    }
+
+    #[test]
+    fn what_a_registry_did_not_answer_is_asked_again_after_a_while_and_not_before() {
+        let (mut state, now) = (State::default(), Instant::now());
+        succeeded(&mut state, 8);
+        state.built.insert(1, Built { pipeline: 7, on_new: Some(true), words: String::new(), since: 0 });
+        let pipeline = unanswered(&mut state, 1, now);
+        assert_eq!(pipeline, 7, "the success is not looked at yet");
+        state.built.insert(1, Built { pipeline, on_new: None, words: "no answer".to_owned(), since: 0 });
+        let second = Duration::from_secs(1);
+        assert_eq!(work(&state, now + AGAIN - second), []);
+        // Another success meanwhile is no reason to ask sooner.
+        succeeded(&mut state, 9);
+        assert_eq!(work(&state, now + AGAIN - second), []);
+        assert_eq!(work(&state, now + AGAIN), [(1, 9)]);
+        // And again, as often as it does not answer.
+        unanswered(&mut state, 1, now + AGAIN);
+        assert_eq!(work(&state, now + AGAIN + second), []);
+        assert_eq!(work(&state, now + AGAIN + AGAIN), [(1, 9)]);
     }
 }

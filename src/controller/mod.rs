@@ -21,6 +21,7 @@ mod secrets;
 mod start;
 mod state;
 mod sync;
+mod unsaved;
 mod view;
 mod watch;
 

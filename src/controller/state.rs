@@ -6,6 +6,7 @@ use anyhow::Result;
 use tokio::time::Instant;
 
 use super::Controller;
+use super::unsaved::Unsaved;
 use crate::chain::discovery::Catalog;
 use crate::chain::facts::{Facts, Project, ProjectId, Time};
 use crate::config::ChainSettings;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub built: BTreeMap<ProjectId, Built>,
     /// When that is looked at again, where a registry did not answer.
     pub base_again: BTreeMap<ProjectId, Instant>,
+    /// What the database did not take.
+    pub unsaved: Unsaved,
     /// By project, and by what it builds on: the images that its files name.
     pub named: BTreeMap<ProjectId, BTreeMap<ProjectId, BTreeSet<String>>>,
     /// Projects that somebody has to look at.

@@ -101,14 +101,17 @@ impl Controller {
 
     /// Looks up what is due; how long until the next is.
     async fn look_at_images(&self, registry: &Registry) -> Duration {
+        self.save_again().await;
         let watched = self.watched();
         self.forget_images(&watched).await;
         let now = host_now();
         let mut due: BTreeMap<String, Vec<ImageRef>> = BTreeMap::new();
         {
             let state = self.state();
-            let is_due =
-                |name: &&String| state.looks.get(*name).is_none_or(|look| is_due(look, now, &self.settings.watch));
+            let is_due = |name: &&String| {
+                !state.unsaved.has_look(name)
+                    && state.looks.get(*name).is_none_or(|look| is_due(look, now, &self.settings.watch))
+            };
             for name in watched.iter().filter(is_due) {
                 let Ok(image) = ImageRef::try_from(name.clone()) else { continue };
                 due.entry(image.registry().to_owned()).or_default().push(image);
@@ -121,9 +124,8 @@ impl Controller {
         stream::iter(work).buffer_unordered(REGISTRIES_AT_ONCE).collect::<Vec<()>>().await;
         let now = host_now();
         let state = self.state();
-        let next = watched.iter().filter_map(|name| state.looks.get(name)).map(|look| look.next_at - now).min();
-        let next = next.and_then(|next| u64::try_from(next).ok()).map_or(PAUSE_MIN, Duration::from_millis);
-        if watched.is_empty() { PAUSE_MAX } else { next.clamp(PAUSE_MIN, PAUSE_MAX) }
+        let waits = |name: &&String| !state.unsaved.has_look(name);
+        pause(watched.iter().filter(waits).filter_map(|name| state.looks.get(name)).map(|look| look.next_at), now)
     }
 
     /// The images that are watched, by their full names.
@@ -154,6 +156,7 @@ impl Controller {
                 .collect();
             state.looks.keys().filter(|name| !watched.contains(*name) && !kept.contains(name)).cloned().collect()
         };
+        self.state().unsaved.forget_looks(|name| !watched.contains(name));
         if gone.is_empty() {
             return;
         }
@@ -223,25 +226,7 @@ impl Controller {
                 None
             }
         };
-        match self.store.save_look(name, &look, new.as_ref()).await {
-            Ok(success) => {
-                let begun = {
-                    let mut state = self.state();
-                    state.looks.insert(name.to_owned(), look);
-                    success.map(|success| state.facts.observe_image(name, success))
-                };
-                if let Some(begun) = begun {
-                    // A crash before that: the next start begins with the same (`Facts::begin_edges`).
-                    self.save_or_say(begun).await;
-                    self.work.notify_one();
-                }
-                if let Some(new) = new.filter(|new| new.moved) {
-                    tracing::info!(image = name, digest = new.seen.platform_digest.as_str(), "has moved");
-                }
-            }
-            // Not on record: it counts for nothing, and is looked up again.
-            Err(error) => tracing::error!("{error:#}"),
-        }
+        self.keep_look(name, look, new).await;
     }
 
     /// What a name stands for now: one request, and another where it is an index that nobody has seen yet.
@@ -278,6 +263,12 @@ impl Controller {
     }
 }
 
+/// How long until the first of these times, within bounds.
+fn pause(times: impl Iterator<Item = Time>, now: Time) -> Duration {
+    let Some(next) = times.min() else { return PAUSE_MAX };
+    Duration::from_millis(u64::try_from(next - now).unwrap_or(0)).clamp(PAUSE_MIN, PAUSE_MAX)
+}
+
 /// Whether an image is to be looked up. A next time that lies too far ahead is of a clock that was set back.
 fn is_due(look: &ImageLook, now: Time, settings: &WatchSettings) -> bool {
     let longest = millis(settings.every) * 2;
@@ -312,6 +303,14 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_round_comes_with_the_first_that_is_due_and_soon_enough_for_new_images() {
+        assert_eq!(pause([9_000, 4_000].into_iter(), 1_000), Duration::from_secs(3));
+        assert_eq!(pause([500].into_iter(), 1_000), PAUSE_MIN);
+        assert_eq!(pause([Time::MAX].into_iter(), 1_000), PAUSE_MAX);
+        assert_eq!(pause(std::iter::empty(), 1_000), PAUSE_MAX, "none of which anybody knows when");
+    }
 
     #[test]
     fn looks_are_spread_and_none_is_lost_to_a_clock() {

@@ -9,11 +9,16 @@ use super::Context;
 use super::clean::{self, Kept};
 use super::journey::{Came, Change, Journey, Step};
 use super::judge::{self, Expected, Health, Sight, Start, fallen, started, unchanged};
-use super::state::Record;
+use super::podman::LocalImage;
+use super::record::Record;
 use super::units::{Policy, UnitName};
 
 /// How long a unit that systemd calls started may take until its containers are there: those of simple services come later.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long podman or systemd may not say what runs until a run leaves the judging to the next.
+const TROUBLE_LIMIT: Duration = Duration::from_secs(30);
+/// As often it is tried at least, however long a call hangs.
+const LOOKS_IN_TROUBLE: u32 = 3;
 /// How often what was restarted is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -42,49 +47,72 @@ pub fn note(record: &mut Record, journey: &Journey) {
     }
 }
 
-/// Pulls the new images, each by its digest: no tag moves, and nothing that is restarted meanwhile gets one. Images that turn out to run
-/// already are taken out.
+/// Pulls the new images, each by its digest: no tag moves, and nothing that is restarted meanwhile gets one.
 pub async fn pull(context: &Context, record: &mut Record, journey: &mut Journey) -> Came {
     for change in &mut journey.changes {
         if change.to.is_none() {
             match pull_one(context, record, change).await {
-                Ok(id) => change.to = Some(id),
+                Ok(image) => {
+                    change.to = Some(image.id);
+                    // podman may know better which platform this host is.
+                    change.platform.take_if(|platform| !image.digests.contains(platform));
+                }
                 Err(error) => {
                     return Came::Wrong(format!("image {} could not be pulled: {error:#}", change.image));
                 }
             }
         }
     }
-    journey.changes.retain(|change| change.to.as_deref() != Some(change.from.as_str()));
     Came::Good
 }
 
-async fn pull_one(context: &Context, record: &mut Record, change: &Change) -> Result<String> {
+async fn pull_one(context: &Context, record: &mut Record, change: &Change) -> Result<LocalImage> {
     let pinned = change.pinned();
     let there = context.podman.image(&pinned).await?;
-    let id = match there {
-        Some(image) => image.id,
+    let image = match there {
+        Some(image) => image,
         None => {
             tracing::info!(image = change.image, digest = change.digest, "pulling");
-            context.podman.pull(&pinned, change.auth_file.as_deref()).await?
+            let id = context.podman.pull(&pinned, change.auth_file.as_deref()).await?;
+            let image = context.podman.image(&id).await?;
+            image.with_context(|| format!("podman has pulled {pinned} and has no image {id}"))?
         }
     };
-    record.know(&change.digest, &id);
-    Ok(id)
+    record.know(&change.digest, &image.id);
+    Ok(image)
 }
 
 /// Moves the tags to the new images and restarts the unit. The images from before keep a name.
 pub async fn restart(context: &Context, unit: &UnitName, record: &mut Record, journey: &Journey) -> Came {
-    match move_tags(context, record, journey).await {
-        Ok(()) => {}
-        Err(error) => return Came::Wrong(format!("{error:#}")),
+    if let Err(error) = move_tags(context, record, journey).await {
+        let needed = journey.changes.iter().flat_map(|change| change.to.iter().chain([&change.from])).collect();
+        return came_of(context, needed, error).await;
     }
     tracing::info!("restarting");
     context.systemd.forget_failures(unit).await;
     match context.systemd.restart(unit).await {
         Ok(()) => Came::Good,
-        Err(error) => Came::Wrong(format!("{unit} did not start: {}", error.message)),
+        Err(error) => {
+            let reason = format!("{unit} did not start: {}", error.message);
+            match look(context, unit, journey).await {
+                Ok(_) => Came::Wrong(reason),
+                Err(trouble) => {
+                    Came::Trouble(format!("{reason}; and whose fault that is nobody can tell: {trouble:#}"))
+                }
+            }
+        }
     }
+}
+
+/// What it means that podman could not move a tag to one of these images: one that somebody has removed will not come back, all else is
+/// podman's own trouble.
+async fn came_of(context: &Context, images: Vec<&String>, error: anyhow::Error) -> Came {
+    for image in images {
+        if let Ok(None) = context.podman.image(image).await {
+            return Came::Wrong(format!("{error:#}"));
+        }
+    }
+    Came::Trouble(format!("{error:#}"))
 }
 
 async fn move_tags(context: &Context, record: &mut Record, journey: &Journey) -> Result<()> {
@@ -97,7 +125,7 @@ async fn move_tags(context: &Context, record: &mut Record, journey: &Journey) ->
             let pinned = change.pinned();
             // It has a tag now. That it keeps the other name too would be no harm.
             let _ = context.podman.untag(to, &pinned).await;
-            record.pulled.retain(|name| *name != pinned);
+            record.pulled.retain(|name| *name != pinned && name != to);
         }
     }
     Ok(())
@@ -107,7 +135,7 @@ async fn move_tags(context: &Context, record: &mut Record, journey: &Journey) ->
 pub async fn judge(context: &Context, unit: &UnitName, journey: &Journey) -> Came {
     match judged(context, unit, journey).await {
         Ok(came) => came,
-        Err(error) => Came::Wrong(format!("nobody can tell whether it runs: {error:#}")),
+        Err(error) => Came::Trouble(format!("nobody can tell whether it runs: {error:#}")),
     }
 }
 
@@ -125,11 +153,12 @@ async fn judged(context: &Context, unit: &UnitName, journey: &Journey) -> Result
             stuck.join(", ")
         )));
     }
-    let since = Instant::now();
+    let mut since = Instant::now();
     let mut last = Checks::of(&first);
     let mut healthy = None;
     loop {
-        let sight = look(context, unit, journey).await?;
+        let (sight, lost) = look_patiently(context, unit, journey).await?;
+        since += lost;
         if let Some(reason) = fallen(&first, &sight) {
             return Ok(Came::Wrong(reason));
         }
@@ -178,28 +207,33 @@ impl Checks {
 /// Moves the tags back and has the images from before run.
 pub async fn roll_back(context: &Context, unit: &UnitName, journey: &Journey) -> Came {
     match rolled_back(context, unit, journey).await {
-        Ok(()) => Came::Good,
-        Err(error) => Came::Wrong(format!("{error:#}")),
+        Ok(came) => came,
+        Err(error) => Came::Trouble(format!("nobody can tell whether the image from before runs: {error:#}")),
     }
 }
 
-async fn rolled_back(context: &Context, unit: &UnitName, journey: &Journey) -> Result<()> {
-    take_back(context, journey).await?;
+async fn rolled_back(context: &Context, unit: &UnitName, journey: &Journey) -> Result<Came> {
+    if let Err(error) = take_back(context, journey).await {
+        return Ok(came_of(context, journey.changes.iter().map(|change| &change.from).collect(), error).await);
+    }
     let expected = expected(journey, |change| Some(change.from.clone()));
-    let sight = look(context, unit, journey).await?;
+    let (sight, _) = look_patiently(context, unit, journey).await?;
     // A run that was killed may have come so far, and a unit that makes no new container has never left it.
     if started(unit, &expected, &sight, &sight) == Start::Up && unchanged(&expected, &sight).is_empty() {
-        return Ok(());
+        return Ok(Came::Good);
     }
     context.systemd.forget_failures(unit).await;
-    context.systemd.restart(unit).await.with_context(|| format!("start {unit} with the image from before"))?;
-    match comes_up(context, unit, journey, &expected).await? {
-        Ok(sight) if unchanged(&expected, &sight).is_empty() => Ok(()),
-        Ok(sight) => {
-            anyhow::bail!("{} does not run the image from before", unchanged(&expected, &sight).join(", "))
-        }
-        Err(reason) => anyhow::bail!("with the image from before: {reason}"),
+    if let Err(error) = context.systemd.restart(unit).await {
+        let reason = format!("start {unit} with the image from before: {error}");
+        return look(context, unit, journey).await.map(|_| Came::Wrong(reason.clone())).context(reason);
     }
+    Ok(match comes_up(context, unit, journey, &expected).await? {
+        Ok(sight) if unchanged(&expected, &sight).is_empty() => Came::Good,
+        Ok(sight) => {
+            Came::Wrong(format!("{} does not run the image from before", unchanged(&expected, &sight).join(", ")))
+        }
+        Err(reason) => Came::Wrong(format!("with the image from before: {reason}")),
+    })
 }
 
 /// Gives the images from before their tags back.
@@ -221,10 +255,11 @@ async fn comes_up(
     journey: &Journey,
     expected: &Expected,
 ) -> Result<Result<Sight, String>> {
-    let since = Instant::now();
+    let mut since = Instant::now();
     let mut first: Option<Sight> = None;
     loop {
-        let sight = look(context, unit, journey).await?;
+        let (sight, lost) = look_patiently(context, unit, journey).await?;
+        since += lost;
         match started(unit, expected, first.get_or_insert_with(|| sight.clone()), &sight) {
             Start::Up => return Ok(Ok(sight)),
             Start::Failed(reason) => return Ok(Err(reason)),
@@ -255,12 +290,27 @@ fn expected(journey: &Journey, image: impl Fn(&Change) -> Option<String>) -> Exp
 /// # Errors
 /// When podman or systemd does not say.
 pub async fn runs(context: &Context, unit: &UnitName, journey: &Journey) -> Result<(bool, bool)> {
-    let sight = look(context, unit, journey).await?;
+    let (sight, _) = look_patiently(context, unit, journey).await?;
     let all = |image: &dyn Fn(&Change) -> Option<String>| {
         let expected = expected(journey, image);
         started(unit, &expected, &sight, &sight) == Start::Up && unchanged(&expected, &sight).is_empty()
     };
     Ok((all(&|change| change.to.clone()), all(&|change| Some(change.from.clone()))))
+}
+
+/// Looks, and again where podman or systemd do not say; how long they did not, which is nobody's fault who is judged.
+async fn look_patiently(context: &Context, unit: &UnitName, journey: &Journey) -> Result<(Sight, Duration)> {
+    let (since, mut lost, mut looks) = (Instant::now(), Duration::ZERO, 1);
+    loop {
+        match look(context, unit, journey).await {
+            Ok(sight) => return Ok((sight, lost)),
+            Err(error) if looks >= LOOKS_IN_TROUBLE && since.elapsed() >= TROUBLE_LIMIT => return Err(error),
+            Err(error) => tracing::debug!("{error:#}"),
+        }
+        looks += 1;
+        tokio::time::sleep(LOOK).await;
+        lost = since.elapsed();
+    }
 }
 
 async fn look(context: &Context, unit: &UnitName, journey: &Journey) -> Result<Sight> {
@@ -282,7 +332,8 @@ pub async fn tidy(context: &Context, record: &mut Record, wanted: &[Change]) {
             record.kept.retain(|other| other.name != kept.name);
         }
     }
-    let wanted: Vec<String> = wanted.iter().map(Change::pinned).collect();
+    let wanted: Vec<String> =
+        wanted.iter().flat_map(|change| change.to.clone().into_iter().chain([change.pinned()])).collect();
     for name in record.pulled.clone() {
         if !wanted.contains(&name) && forget_pulled(context, &name).await {
             record.pulled.retain(|other| *other != name);
@@ -290,14 +341,16 @@ pub async fn tidy(context: &Context, record: &mut Record, wanted: &[Change]) {
     }
 }
 
-/// Removes an image that was pulled by digest and never got a tag. One that has a tag loses the name only: podman also finds it by its
-/// digest, and would remove it for that.
+/// Removes an image that was pulled, by digest or id, and never got a tag. One that has a tag loses the name only: podman also finds it by
+/// its digest, and would remove it for that.
 async fn forget_pulled(context: &Context, name: &str) -> bool {
     match context.podman.image(name).await {
         Ok(Some(image)) if image.tags.is_empty() => remove(context, name).await,
         Ok(Some(image)) => {
-            // It may have lost it already.
-            let _ = context.podman.untag(&image.id, name).await;
+            if name.contains('@') {
+                // It may have lost it already.
+                let _ = context.podman.untag(&image.id, name).await;
+            }
             true
         }
         Ok(None) => true,

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::unistd::{Uid, geteuid};
 
+use super::record::Record;
 use super::report::{Outcome, Report};
-use super::state::{Record, State};
+use super::state::State;
 use super::units::UnitName;
 use crate::sys::files::{Survives, write_atomically};
 

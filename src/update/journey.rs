@@ -40,6 +40,9 @@ pub struct Change {
     pub from: String,
     /// What the tag has moved to: the registry's digest, or `sha256:` and the id of a local image.
     pub digest: String,
+    /// The digest of the image for this host's platform, where the tag is an index and the registry has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
     /// The id of the new image, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
@@ -92,6 +95,14 @@ impl Journey {
         let units = unit.members.iter().filter_map(|member| member.own_unit.clone()).collect();
         Self { step: Step::Checked, started: Timestamp::now(), changes, beside, units, reason: None }
     }
+
+    /// Leaves out changes that come to nothing. Their containers are made anew with the others of their pod, as they are.
+    pub fn retain(&mut self, is_wanted: impl Fn(&Change) -> bool) {
+        let (wanted, others): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut self.changes).into_iter().partition(is_wanted);
+        self.changes = wanted;
+        self.beside.extend(others.into_iter().map(|change| change.container));
+    }
 }
 
 /// What a step came to.
@@ -101,6 +112,8 @@ pub enum Came {
     Good,
     /// To nothing, for this reason.
     Wrong(String),
+    /// Nobody can tell: podman or systemd are in trouble, which says nothing of an image.
+    Trouble(String),
 }
 
 /// What comes next.
@@ -114,6 +127,8 @@ pub enum Next {
     RolledBack,
     /// Nothing was touched, and the update did not come about.
     GaveUp,
+    /// It stays on record as it is, for the next run to take up.
+    Left,
 }
 
 /// What comes after a step.
@@ -122,7 +137,8 @@ pub fn after(step: Step, came: &Came) -> Next {
     match (step, came) {
         (Step::Checked, Came::Good) => Next::Step(Step::Pulled),
         (Step::Pulled, Came::Good) => Next::Step(Step::Restarting),
-        (Step::Checked | Step::Pulled, Came::Wrong(_)) => Next::GaveUp,
+        (Step::Checked | Step::Pulled, Came::Wrong(_) | Came::Trouble(_)) => Next::GaveUp,
+        (_, Came::Trouble(_)) => Next::Left,
         (Step::Restarting, Came::Good) => Next::Step(Step::Judging),
         (Step::Judging, Came::Good) => Next::Updated,
         (Step::Restarting | Step::Judging, Came::Wrong(_)) => Next::Step(Step::RollingBack),
@@ -212,6 +228,41 @@ mod tests {
         }
         assert_eq!(after(Step::RollingBack, &Came::Good), Next::RolledBack);
         assert_eq!(after(Step::RollingBack, &wrong), Next::Step(Step::RollbackFailed));
+    }
+
+    #[test]
+    fn where_nobody_can_tell_nothing_is_undone_and_the_next_run_goes_on() {
+        let trouble = Came::Trouble("podman does not answer".to_owned());
+        for step in [Step::Restarting, Step::Judging, Step::RollingBack] {
+            assert_eq!(after(step, &trouble), Next::Left);
+        }
+        assert_eq!(after(Step::Checked, &trouble), Next::GaveUp);
+    }
+
+    #[test]
+    fn a_change_that_is_none_leaves_its_container_to_be_made_anew_with_the_others() {
+        let change = |container: &str| Change {
+            container: container.to_owned(),
+            image: "r.example.com/x:1".to_owned(),
+            policy: Policy::Registry,
+            from: "old".to_owned(),
+            digest: "sha256:2".to_owned(),
+            platform: None,
+            to: None,
+            auth_file: None,
+        };
+        let changes = vec![change("a"), change("b")];
+        let mut journey = Journey {
+            step: Step::Checked,
+            started: Timestamp::UNIX_EPOCH,
+            changes,
+            beside: vec!["c".to_owned()],
+            units: Vec::new(),
+            reason: None,
+        };
+        journey.retain(|change| change.container == "a");
+        assert_eq!(journey.changes, [change("a")]);
+        assert_eq!(journey.beside, ["c", "b"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod order;
 pub mod pass;
 pub mod plan;
 pub mod podman;
+pub mod record;
 pub mod report;
 pub mod state;
 pub mod systemd;

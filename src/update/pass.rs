@@ -10,11 +10,11 @@ use tracing::Instrument;
 use super::journey::{Journey, Step};
 use super::moved::{self, Ask};
 use super::plan::{Verdict, Wish, decide};
+use super::record::Record;
 use super::report::{Outcome, Report, UnitReport};
-use super::state::Record;
 use super::travel::{Restarts, take_up, travel, until};
 use super::units::{Managed, Unfit, UnitName, managed};
-use super::{Context, act, order};
+use super::{Context, act, order, window};
 
 /// Which units a pass is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +45,13 @@ pub async fn units(context: &Context, which: &Which) -> Result<Units> {
     let (all, unfit) = managed(&containers, &context.include);
     let mut found: BTreeMap<UnitName, Option<Managed>> =
         all.into_iter().map(|unit| (unit.unit.clone(), Some(unit))).collect();
+    let is_interrupted = |unit: &UnitName| context.state.record(unit).is_ok_and(|record| record.is_unfinished());
     for unit in context.state.units()? {
-        if !found.contains_key(&unit) && context.state.record(&unit).is_ok_and(|record| record.journey.is_some()) {
+        if !found.contains_key(&unit) && is_interrupted(&unit) {
             found.insert(unit, None);
         }
     }
     if let Which::Below(places) = which {
-        let is_interrupted = |unit: &UnitName| context.state.record(unit).is_ok_and(|record| record.journey.is_some());
         found.retain(|name, unit| unit.as_ref().is_some_and(|unit| unit.is_below(places)) || is_interrupted(name));
     }
     if let Which::Only(names) = which {
@@ -92,12 +92,30 @@ async fn planned(context: &Context, name: &UnitName, unit: Option<&Managed>) -> 
         return Ok(UnitReport::new(name, outcome).because(what).of(&journey.changes));
     }
     let Some(unit) = unit else { return Ok(UnitReport::new(name, Outcome::Current)) };
-    let changes = moved::changes(unit, &mut record, &context.podman, &context.registries, Ask::OnlyLook).await?;
-    Ok(judged(context, name, decide(changes, &record, wish(context, name, &Zoned::now()))))
+    let now = Zoned::now();
+    let wish = wish(context, name, &now);
+    match moved::changes(unit, &mut record, &context.podman, &context.registries, Ask::OnlyLook).await {
+        Err(error) => unasked(context, name, wish, error),
+        Ok(changes) => Ok(judged(context, name, decide(changes, &record, wish))),
+    }
 }
 
 fn wish<'a>(context: &'a Context, unit: &UnitName, now: &'a Zoned) -> Wish<'a> {
     Wish { held: context.state.is_held(unit), windows: &context.settings.windows, now }
+}
+
+/// What there is to say of a unit that nothing would be done about anyway, whatever its tags are, where that could not be found out.
+fn unasked(context: &Context, name: &UnitName, wish: Wish<'_>, error: anyhow::Error) -> Result<UnitReport> {
+    let Some(why) = error.downcast_ref::<moved::Unasked>() else { return Err(error) };
+    let unknown = format!("whether its images have moved only a pull could tell: {why}");
+    if wish.held {
+        let words = format!("held; `windlass update release {name}` ends that; {unknown}");
+        return Ok(UnitReport::new(name, Outcome::Held).because(words));
+    }
+    if window::is_open(wish.windows, wish.now) {
+        return Err(error);
+    }
+    Ok(UnitReport::new(name, Outcome::Waiting).because(format!("{}; {unknown}", until(context, wish.now))))
 }
 
 /// A verdict as a report: what is to be done is pending.
@@ -107,8 +125,7 @@ fn judged(context: &Context, name: &UnitName, verdict: Verdict) -> UnitReport {
         Verdict::Held => {
             UnitReport::new(name, Outcome::Held).because(format!("held; `windlass update release {name}` ends that"))
         }
-        Verdict::Quarantined(entry) => UnitReport::new(name, Outcome::Quarantined)
-            .because(format!("{} of {} has failed here: {}", entry.digest, entry.image, entry.reason)),
+        Verdict::Quarantined(entry) => UnitReport::quarantined(name, &entry),
         Verdict::Waiting { changes, .. } => {
             UnitReport::new(name, Outcome::Waiting).because(until(context, &Zoned::now())).of(&changes)
         }
@@ -215,16 +232,25 @@ async fn updated(
     record: &mut Record,
     restarts: Restarts,
 ) -> Result<UnitReport> {
+    let members = unit.map_or(&[][..], |unit| &unit.members);
+    moved::put_back(&context.podman, record, members).await?;
     if let Some(journey) = record.journey.clone()
         && let Some(report) = take_up(context, name, record, journey).await?
     {
         return Ok(report);
     }
     let Some(unit) = unit else { return Ok(UnitReport::new(name, Outcome::Current)) };
-    let changes = moved::changes(unit, record, &context.podman, &context.registries, Ask::OrPull).await?;
-    // What was pulled for an earlier digest is not wanted any more.
-    act::tidy(context, record, &changes).await;
-    let changes = match decide(changes, record, wish(context, name, &Zoned::now())) {
+    let now = Zoned::now();
+    let wish = wish(context, name, &now);
+    let ask = if wish.may_pull(context.settings.download_only) { Ask::OrPull(&context.state) } else { Ask::OnlyLook };
+    let moved = match moved::changes(unit, record, &context.podman, &context.registries, ask).await {
+        Err(error) => return unasked(context, name, wish, error),
+        Ok(moved) => moved,
+    };
+    let verdict = decide(moved.clone(), record, wish);
+    // What was pulled for an earlier digest, or only to find out what it is, is not wanted any more.
+    act::tidy(context, record, verdict.wanted(&moved)).await;
+    let changes = match verdict {
         Verdict::Update(changes) => changes,
         Verdict::Waiting { changes, .. } if context.settings.download_only => changes,
         verdict => return Ok(judged(context, name, verdict)),

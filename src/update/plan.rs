@@ -3,7 +3,7 @@
 use jiff::Zoned;
 
 use super::journey::Change;
-use super::state::{Quarantined, Record};
+use super::record::{Quarantined, Record};
 use super::window;
 use crate::config::QuietHours;
 
@@ -38,6 +38,26 @@ pub struct Wish<'a> {
     pub now: &'a Zoned,
 }
 
+impl Wish<'_> {
+    /// Whether images may come to this host, if only to find out what has moved.
+    #[must_use]
+    pub fn may_pull(&self, download_only: bool) -> bool {
+        !self.held && (download_only || window::is_open(self.windows, self.now))
+    }
+}
+
+impl Verdict {
+    /// The images that stay, of those that have moved, if they are here already.
+    #[must_use]
+    pub fn wanted<'a>(&'a self, moved: &'a [Change]) -> &'a [Change] {
+        match self {
+            Self::Current | Self::Quarantined(_) => &[],
+            Self::Held => moved,
+            Self::Waiting { changes, .. } | Self::Update(changes) => changes,
+        }
+    }
+}
+
 /// Decides. Images in quarantine stay where they are; the others of their unit go on.
 #[must_use]
 pub fn decide(moved: Vec<Change>, record: &Record, wish: Wish<'_>) -> Verdict {
@@ -47,7 +67,7 @@ pub fn decide(moved: Vec<Change>, record: &Record, wish: Wish<'_>) -> Verdict {
     if wish.held {
         return Verdict::Held;
     }
-    let bad = |change: &Change| record.quarantined(&change.image, &change.digest).cloned();
+    let bad = |change: &Change| record.quarantined(change).cloned();
     let first_bad = moved.iter().find_map(bad);
     let good: Vec<Change> = moved.into_iter().filter(|change| bad(change).is_none()).collect();
     match first_bad {
@@ -73,6 +93,7 @@ mod tests {
             policy: Policy::Registry,
             from: "old".to_owned(),
             digest: digest.to_owned(),
+            platform: None,
             to: None,
             auth_file: None,
         }
@@ -83,6 +104,8 @@ mod tests {
         record.quarantine(bad.iter().map(|(container, digest)| Quarantined {
             image: format!("r.example.com/{container}:1"),
             digest: (*digest).to_owned(),
+            platform: None,
+            id: None,
             since: Timestamp::UNIX_EPOCH,
             reason: "it crashed".to_owned(),
         }));
@@ -134,5 +157,24 @@ mod tests {
             decided(&[change("web", "sha256:2")], &record(&[]), false, &[night, day]),
             Verdict::Update(_)
         ));
+    }
+    #[test]
+    fn what_nothing_may_be_done_with_is_not_pulled_to_find_out_what_it_is() {
+        let now = noon();
+        let night = [QuietHours { from: 120, to: 240 }];
+        let wish = |held, windows| Wish { held, windows, now: &now };
+        assert!(wish(false, &[]).may_pull(false));
+        assert!(!wish(true, &[]).may_pull(true));
+        assert!(wish(false, &night).may_pull(true) && !wish(false, &night).may_pull(false));
+    }
+
+    #[test]
+    fn of_what_has_moved_only_what_may_come_to_run_stays_here() {
+        let moved = [change("a", "sha256:2"), change("b", "sha256:2")];
+        let bad = record(&[("a", "sha256:2")]);
+        let wanted = |verdict: Verdict| verdict.wanted(&moved).to_vec();
+        assert_eq!(wanted(decided(&moved, &bad, false, &[])), [moved[1].clone()]);
+        assert_eq!(wanted(decided(&moved[..1], &bad, false, &[])), []);
+        assert_eq!(wanted(decided(&moved, &bad, true, &[])), moved);
     }
 }

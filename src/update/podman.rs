@@ -75,16 +75,31 @@ impl Podman {
         let names: Vec<&str> = names.map(String::as_str).collect();
         // One that is not there fails the whole call.
         let found = match self.inspect(&names).await {
-            Ok(found) => found,
-            Err(_) => {
+            Err(error) if may_be_gone(&error) => {
                 let mut found = Vec::new();
                 for name in names {
-                    found.extend(self.inspect(&[name]).await.unwrap_or_default());
+                    found.extend(self.one(name).await?);
                 }
                 found
             }
+            found => found?,
         };
         Ok(found.into_iter().map(|container| (container.name.clone(), container)).collect())
+    }
+
+    /// This container, if there is one of that name: a podman that is in trouble does not mean that there is none.
+    async fn one(&self, name: &str) -> Result<Option<Container>> {
+        let mut look = 1;
+        loop {
+            match self.call(&["container", "exists", "--", name]).await {
+                Err(error) if error.code == Some(NOT_THERE) => return Ok(None),
+                answer => answer.map(drop)?,
+            }
+            match self.inspect(&[name]).await {
+                Err(error) if look < LOOKS && may_be_gone(&error) => look += 1,
+                found => return Ok(found?.into_iter().next()),
+            }
+        }
     }
 
     async fn inspect(&self, names: &[&str]) -> Result<Vec<Container>> {
@@ -93,7 +108,7 @@ impl Podman {
     }
 
     async fn with_image_labels(&self, mut containers: Vec<Container>) -> Result<Vec<Container>> {
-        let images = self.images(containers.iter().map(|container| container.image_id.as_str())).await;
+        let images = self.images(containers.iter().map(|container| container.image_id.as_str())).await?;
         for container in &mut containers {
             container.unit_of_image = images.get(&container.image_id).and_then(|image| image.unit.clone());
         }
@@ -101,17 +116,29 @@ impl Podman {
     }
 
     /// These images, by id; those that are not there are left out.
-    pub async fn images(&self, ids: impl Iterator<Item = &str>) -> BTreeMap<String, LocalImage> {
+    ///
+    /// # Errors
+    /// podman's words: without them nobody knows which labels are the images' own.
+    pub async fn images(&self, ids: impl Iterator<Item = &str>) -> Result<BTreeMap<String, LocalImage>> {
         let mut ids: Vec<&str> = ids.collect();
         ids.sort_unstable();
         ids.dedup();
         let mut found = BTreeMap::new();
         for id in ids {
-            if let Ok(Some(image)) = self.image(id).await {
+            if let Some(image) = self.image(id).await? {
                 found.insert(image.id.clone(), image);
             }
         }
-        found
+        Ok(found)
+    }
+
+    /// The ids of all images that have no name.
+    ///
+    /// # Errors
+    /// podman's words.
+    pub async fn nameless(&self) -> Result<Vec<String>> {
+        let ids = self.call(&["images", "--quiet", "--no-trunc", "--filter", "dangling=true"]).await?;
+        Ok(ids.lines().map(str::trim).filter(|id| !id.is_empty()).map(plain_id).collect())
     }
 
     /// The image of this name or id, if this host has it.
@@ -175,6 +202,11 @@ impl Podman {
         // Fails where the check does, which is then on record.
         let _ = self.call(&["healthcheck", "run", container]).await;
     }
+}
+
+/// Whether podman has said no, as it does of what is not there. One that can't be started or does not end says nothing at all.
+fn may_be_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<CallError>().is_some_and(|error| error.code.is_some())
 }
 
 #[derive(Deserialize)]

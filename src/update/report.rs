@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::journey::Change;
+use super::record::Quarantined;
 use super::units::{Unfit, UnitName};
 
 /// What came, or would come, of a unit.
@@ -28,7 +29,7 @@ pub enum Outcome {
     RolledBack,
     /// That failed too: somebody has to do something.
     RollbackFailed,
-    /// It was not touched, since something failed before.
+    /// Something failed before it was touched, or nobody can tell what has become of it.
     Failed,
 }
 
@@ -109,6 +110,13 @@ impl UnitReport {
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
+    }
+
+    /// Of a unit whose new image has failed here before.
+    #[must_use]
+    pub fn quarantined(unit: &UnitName, entry: &Quarantined) -> Self {
+        let words = format!("{} of {} has failed here: {}", entry.digest, entry.image, entry.reason);
+        Self::new(unit, Outcome::Quarantined).because(words)
     }
 
     /// With these images.

@@ -7,90 +7,22 @@
 //! <state directory>/history.jsonl        what was done, one report of a unit in a line
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::clean::Kept;
-use super::journey::Journey;
+use super::record::Record;
 use super::report::UnitReport;
 use super::units::UnitName;
 use crate::sys::files::{Survives, make_directory, write_atomically};
 
 /// Reports that the history keeps; it has twice as many before it is cut.
 const HISTORY_MAX: usize = 1000;
-/// Digests of a unit that are remembered to be bad, or to be what runs already.
-const DIGESTS_MAX: usize = 20;
 /// A larger file is none of ours, in bytes.
 const FILE_MAX: u64 = 4 << 20;
-
-/// A digest that is not tried again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// The image that had it.
-    pub image: String,
-    /// The digest.
-    pub digest: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// What went wrong with it.
-    pub reason: String,
-}
-
-/// What is remembered of a unit.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Record {
-    /// The update that is under way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub journey: Option<Journey>,
-    /// What is not tried again, the newest last.
-    pub quarantine: Vec<Quarantined>,
-    /// Images that ran before.
-    pub kept: Vec<Kept>,
-    /// Images that were pulled and do not run yet, by digest.
-    pub pulled: Vec<String>,
-    /// Digests of which it is known which image of this host they are.
-    pub known: BTreeMap<String, String>,
-    /// What was last said of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last: Option<UnitReport>,
-    /// When it was last updated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub updated: Option<Timestamp>,
-}
-
-impl Record {
-    /// Notes digests that are not to be tried again.
-    pub fn quarantine(&mut self, new: impl Iterator<Item = Quarantined>) {
-        for quarantined in new {
-            self.quarantine.retain(|old| (&old.image, &old.digest) != (&quarantined.image, &quarantined.digest));
-            self.quarantine.push(quarantined);
-        }
-        let surplus = self.quarantine.len().saturating_sub(DIGESTS_MAX);
-        self.quarantine.drain(..surplus);
-    }
-
-    /// Why an image is not tried with this digest.
-    #[must_use]
-    pub fn quarantined(&self, image: &str, digest: &str) -> Option<&Quarantined> {
-        self.quarantine.iter().find(|entry| entry.image == image && entry.digest == digest)
-    }
-
-    /// Notes which image a digest is.
-    pub fn know(&mut self, digest: &str, image: &str) {
-        if self.known.len() >= DIGESTS_MAX {
-            self.known.clear();
-        }
-        self.known.insert(digest.to_owned(), image.to_owned());
-    }
-}
 
 /// The directory with all that.
 #[derive(Debug, Clone)]
@@ -335,22 +267,5 @@ mod tests {
             state.remember(&report).expect("written");
         }
         assert_eq!(state.history().expect("read").len(), HISTORY_MAX + 1);
-    }
-
-    #[test]
-    fn a_digest_in_quarantine_is_known_by_its_image_and_the_oldest_go() {
-        let mut record = Record::default();
-        let entry = |number: usize| Quarantined {
-            image: "r/x:1".to_owned(),
-            digest: format!("sha256:{number}"),
-            since: Timestamp::UNIX_EPOCH,
-            reason: "it crashed".to_owned(),
-        };
-        record.quarantine((0..=DIGESTS_MAX).map(entry));
-        assert!(record.quarantined("r/x:1", "sha256:0").is_none());
-        assert!(record.quarantined("r/x:1", "sha256:1").is_some());
-        assert!(record.quarantined("r/x:2", "sha256:1").is_none());
-        record.quarantine(std::iter::once(entry(1)));
-        assert_eq!(record.quarantine.len(), DIGESTS_MAX);
     }
 }

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result};
 use jiff::{Timestamp, Zoned};
 
-use super::journey::{Came, Journey, Next, Resume, Seen, Step, after, resume};
+use super::journey::{Came, Change, Journey, Next, Resume, Seen, Step, after, resume};
+use super::record::{Quarantined, Record};
 use super::report::{Outcome, UnitReport};
-use super::state::{Quarantined, Record};
 use super::units::{Policy, UnitName};
 use super::{Context, act, window};
 
@@ -46,14 +46,18 @@ pub async fn travel(
             Step::Judging => act::judge(context, unit, &journey).await,
             Step::RollingBack | Step::RollbackFailed => act::roll_back(context, unit, &journey).await,
         };
-        if let Came::Wrong(reason) = &came {
+        if let Came::Wrong(reason) | Came::Trouble(reason) = &came {
             tracing::warn!(step = ?journey.step, "{reason}");
         }
         let next = after(journey.step, &came);
         match next {
-            Next::Step(Step::Pulled) if journey.changes.is_empty() => {
-                record.journey = None;
-                return UnitReport::new(unit, Outcome::Current);
+            Next::Step(Step::Pulled) => {
+                if let Some(report) = sift(unit, record, &mut journey) {
+                    record.journey = None;
+                    act::tidy(context, record, &[]).await;
+                    return report;
+                }
+                journey.step = Step::Pulled;
             }
             Next::Step(Step::Restarting) => {
                 if let Some(report) = not_now(context, unit, &journey, restarts) {
@@ -78,6 +82,13 @@ pub async fn travel(
                 return UnitReport::new(unit, Outcome::Updated).of(&journey.changes);
             }
             Next::RolledBack => return undone(context, unit, record, &journey).await,
+            Next::Left => {
+                let mut report = UnitReport::new(unit, Outcome::Failed)
+                    .because(reason(came).unwrap_or_default())
+                    .of(&journey.changes);
+                report.advice = Some("its update is not over: the next run goes on with it".to_owned());
+                return report;
+            }
             Next::GaveUp => {
                 record.journey = None;
                 return UnitReport::new(unit, Outcome::Failed)
@@ -90,9 +101,28 @@ pub async fn travel(
 
 fn reason(came: Came) -> Option<String> {
     match came {
-        Came::Wrong(reason) => Some(reason),
+        Came::Wrong(reason) | Came::Trouble(reason) => Some(reason),
         Came::Good => None,
     }
+}
+
+/// Leaves out images that turned out to run already, or to be in quarantine under another digest; a report where none is left.
+fn sift(unit: &UnitName, record: &mut Record, journey: &mut Journey) -> Option<UnitReport> {
+    journey.retain(|change| change.to.as_deref() != Some(change.from.as_str()));
+    let known = |change: &Change| {
+        let digest = change.digest.clone();
+        record.quarantined(change).map(|entry| Quarantined { digest, ..entry.clone() })
+    };
+    let bad: Vec<Quarantined> = journey.changes.iter().filter_map(known).collect();
+    journey.retain(|change| record.quarantined(change).is_none());
+    let report = match bad.first() {
+        _ if !journey.changes.is_empty() => None,
+        Some(entry) => Some(UnitReport::quarantined(unit, entry)),
+        None => Some(UnitReport::new(unit, Outcome::Current)),
+    };
+    // By that digest too: then it need not be pulled to be known.
+    record.quarantine(bad.into_iter());
+    report
 }
 
 /// Why a unit whose images are here is not restarted now.
@@ -133,6 +163,8 @@ fn quarantine(record: &mut Record, journey: &Journey, reason: &str) {
     record.quarantine(journey.changes.iter().map(|change| Quarantined {
         image: change.image.clone(),
         digest: change.digest.clone(),
+        platform: change.platform.clone(),
+        id: change.to.clone(),
         since: Timestamp::now(),
         reason: reason.to_owned(),
     }));

@@ -13,6 +13,7 @@ mod endpoint;
 mod faults;
 mod feed;
 mod figures;
+mod full;
 mod hooks;
 mod order;
 mod watch;

@@ -93,6 +93,13 @@ impl Registry {
         log.lines().filter(|line| line.contains("\"GET /v2/") && line.contains("/manifests/")).count()
     }
 
+    /// The parts of a repository's images that it has been asked for.
+    pub fn blob_requests(&self, repository: &str) -> usize {
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap();
+        let question = format!("\"GET /v2/{repository}/blobs/");
+        log.lines().filter(|line| line.contains(&question)).count()
+    }
+
     /// The questions for the digest of a tag that it has logged.
     pub fn heads(&self, name: &str, tag: &str) -> usize {
         let log = fs::read_to_string(self.dir.path().join("log")).unwrap();

@@ -145,6 +145,19 @@ impl Updater {
         }
     }
 
+    /// Where files go that last as long as the host runs.
+    pub fn runtime(&self) -> PathBuf {
+        match &self.user {
+            None => "/run".into(),
+            Some(user) => format!("/run/user/{}", user.uid).into(),
+        }
+    }
+
+    /// The root of the file system with its images, which is a tmpfs.
+    pub fn disk(&self) -> &'static Path {
+        Path::new(if self.user.is_some() { "/home" } else { "/var/lib/containers" })
+    }
+
     /// The record of a unit; null where there is none.
     pub fn record(&self, unit: &str) -> Value {
         let text = fs::read(self.state().join("units").join(format!("{unit}.json"))).unwrap_or_default();

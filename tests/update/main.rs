@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod feed;
+mod index;
 mod judged;
 mod killed;
 mod logins;
 mod order;
+mod podman;
 mod pods;
 mod settings;
 #[path = "../support/mod.rs"]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::boxed::in_a_box;
-use crate::support::installed::text;
+use crate::support::installed::{PATIENCE, text};
+use crate::support::until;
 use crate::support::updater::{Does, Updater, outcome};
 use crate::{CHECK, LABEL};
 
@@ -19,8 +20,13 @@ const SETTLE: Duration = Duration::from_secs(8);
 #[ignore = "runs in a box"]
 fn order_in_the_box() {
     let Some(host) = Updater::new(false) else { return };
-    several_at_once(&host);
-    stuck(&host);
+    order(&host);
+}
+
+/// Units that go together, and one that can't be brought back.
+pub fn order(host: &Updater) {
+    several_at_once(host);
+    stuck(host);
 }
 
 fn several_at_once(host: &Updater) {
@@ -53,8 +59,9 @@ fn stuck(host: &Updater) {
     let image = host.registry.image("web:latest");
     let good = host.push(&image, Does::Well, 0);
     // It may start twice: once now, once for the update. Then something else of the host is broken.
+    let starts = host.runtime().join("starts").display().to_string();
     let counts =
-        "/bin/sh -c 'n=$$(cat /run/starts 2>/dev/null || echo 0); echo $$((n + 1)) >/run/starts; test $$n -lt 2'";
+        format!("/bin/sh -c 'n=$$(cat {starts} 2>/dev/null || echo 0); echo $$((n + 1)) >{starts}; test $$n -lt 2'");
     host.service_with(
         "web",
         &image,
@@ -67,9 +74,8 @@ fn stuck(host: &Updater) {
     let unit = report["units"].as_array().unwrap().iter().find(|unit| unit["unit"] == "web.service").unwrap();
     let (reason, advice) = (unit["reason"].as_str().unwrap(), unit["advice"].as_str().unwrap());
     assert!(reason.contains("going back failed"), "{reason}");
-    for told in
-        ["systemctl status web.service", &format!("podman tag {good} {image}"), "windlass update release web.service"]
-    {
+    let status = format!("systemctl {}status web.service", if host.user.is_some() { "--user " } else { "" });
+    for told in [&*status, &format!("podman tag {good} {image}"), "windlass update release web.service"] {
         assert!(advice.contains(told), "{told} is not in: {advice}");
     }
     assert!(text(&host.windlass(&["status"])).contains("windlass update release web.service"));
@@ -77,9 +83,10 @@ fn stuck(host: &Updater) {
     host.push(&image, Does::Well, 0);
     let (code, report) = host.run();
     assert_eq!((code, outcome(&report, "web.service")), (1, "rollback-failed"), "{report}");
-    std::fs::write("/run/starts", "-5").unwrap();
+    std::fs::write(&starts, "-5").unwrap();
     host.podman(&["tag", &good, &image]);
     host.start("web.service");
+    until("its container runs", PATIENCE, || host.try_container("web").is_some());
     let (_, released) = host.json(&["release", "web.service"]);
     assert!(released.to_string().contains("the wait for help"), "{released}");
     let (code, report) = host.run();

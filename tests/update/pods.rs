@@ -1,32 +1,40 @@
-//! A pod is one unit.
+//! A pod is one unit. The box of the user is also that of what a user meets elsewhere: trouble, and an order.
 
+use crate::index::moves_for_other_platforms_sake;
+use crate::order::order;
 use crate::support::boxed::in_a_box;
 use crate::support::updater::{Does, Updater, outcome};
+use crate::trouble::trouble;
 
 #[test]
-fn a_pod_of_root_is_updated_and_undone_as_one() {
+fn a_pod_of_root_is_updated_and_undone_as_one_and_other_platforms_do_not_matter() {
     in_a_box("pods::pods_of_root_in_the_box");
 }
 
 #[test]
-fn a_pod_of_a_user_is_updated_and_undone_as_one() {
+fn a_pod_of_a_user_is_updated_and_undone_as_one_and_order_and_trouble_are_as_for_root() {
     in_a_box("pods::pods_of_a_user_in_the_box");
 }
 
 #[test]
 #[ignore = "runs in a box"]
 fn pods_of_root_in_the_box() {
-    pods(false);
+    let Some(host) = Updater::new(false) else { return };
+    pods(&host);
+    moves_for_other_platforms_sake(&host);
 }
 
 #[test]
 #[ignore = "runs in a box"]
 fn pods_of_a_user_in_the_box() {
-    pods(true);
+    let Some(host) = Updater::new(true) else { return };
+    pods(&host);
+    moves_for_other_platforms_sake(&host);
+    order(&host);
+    trouble(&host);
 }
 
-fn pods(rootless: bool) {
-    let Some(host) = Updater::new(rootless) else { return };
+fn pods(host: &Updater) {
     let images = [host.registry.image("a:1"), host.registry.image("b:1")];
     let first: Vec<String> = images.iter().map(|image| host.push(image, Does::Well, 0)).collect();
     // podman takes a name of hexadecimal digits for the beginning of an id.

@@ -1,7 +1,7 @@
 //! Registries and disks in trouble: nothing that runs is touched, and all goes on when the trouble is over.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::LABEL;
@@ -19,6 +19,18 @@ fn a_registry_or_a_disk_in_trouble_touches_nothing_that_runs() {
 #[ignore = "runs in a box"]
 fn trouble_in_the_box() {
     let Some(host) = Updater::new(false) else { return };
+    trouble(&host);
+}
+
+/// Fills a file system; what has to go to make room again.
+fn fill(directory: &Path) -> PathBuf {
+    let path = directory.join("filler");
+    run(Command::new("sh").args(["-c", "dd if=/dev/zero of=\"$0\" bs=1M 2>/dev/null; true"]).arg(&path));
+    path
+}
+
+/// Registries and disks in trouble.
+pub fn trouble(host: &Updater) {
     let proxy = Proxy::start(&host.registry, &[], &[]);
     host.trust(&proxy.host());
     let (pushed, web) = (host.registry.image("web:latest"), proxy.image("web:latest"));
@@ -45,20 +57,20 @@ fn trouble_in_the_box() {
     fails("half a layer", "could not be pulled");
     proxy.meet(&[], &[]);
 
-    // Disks that are full: where podman keeps images, and where records are.
-    let full = |directory: &str| {
-        let path = Path::new(directory).join("filler");
-        run(Command::new("sh").args(["-c", "dd if=/dev/zero of=\"$0\" bs=1M 2>/dev/null; true"]).arg(&path));
-        path
-    };
-    run(Command::new("mount").args(["-o", "remount,size=200m", "/var/lib/containers"]));
-    let filler = full("/var/lib/containers");
-    fails("a full disk", "could not be pulled");
-    fs::remove_file(filler).unwrap();
-    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none", "/var/lib/windlass-update"]));
+    // Disks that are full: where podman keeps images, and where records are, which has one of its own for that.
+    let state = host.state();
+    run(Command::new("mkdir").arg("-p").arg(&state));
+    let owner = host.user.as_ref().map_or_else(String::new, |user| format!(",uid={},gid={}", user.uid, user.gid));
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size=64k,mode=0700{owner}"), "none"]).arg(&state));
     host.json(&["hold", "web"]);
     host.json(&["release", "web"]);
-    let filler = full("/var/lib/windlass-update");
+    let used = run(Command::new("df").args(["--block-size=1M", "--output=used"]).arg(host.disk()));
+    let used: u64 = used.lines().last().unwrap().trim().parse().unwrap();
+    run(Command::new("mount").args(["-o", &format!("remount,size={}m", used + 64)]).arg(host.disk()));
+    let filler = fill(host.disk());
+    fails("a full disk", "could not be pulled");
+    fs::remove_file(filler).unwrap();
+    let filler = fill(&state);
     let output = host.windlass(&["run"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("nothing was changed"), "{}", text(&output));
@@ -75,4 +87,5 @@ fn trouble_in_the_box() {
     assert_eq!((code, outcome(&report, "web.service")), (1, "failed"), "{report}");
     assert_eq!(host.container("web"), before);
     host.stop(&["web.service"]);
+    run(Command::new("umount").arg("--lazy").arg(&state));
 }

@@ -10,8 +10,8 @@ use crate::update::Context;
 use crate::update::clean::Kept;
 use crate::update::journey::{Change, Step};
 use crate::update::pass::{Which, units};
+use crate::update::record::Quarantined;
 use crate::update::report::{Report, UnitReport};
-use crate::update::state::Quarantined;
 use crate::update::units::{Unfit, UnitName};
 
 /// Characters of an id or digest that are shown.
@@ -209,6 +209,7 @@ mod tests {
             policy: Policy::Registry,
             from: "0123456789abcdef".to_owned(),
             digest: "sha256:fedcba9876543210".to_owned(),
+            platform: None,
             to: None,
             auth_file: None,
         }
