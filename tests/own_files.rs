@@ -35,11 +35,11 @@ fn walk(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What of this somebody with these ids may read, list or write, who knows where everything is.
-fn open_to(uid: u32, gid: u32, paths: &[PathBuf]) -> Vec<PathBuf> {
+/// What of this somebody with these ids may `-readable` (list, of a directory) or `-writable`, who knows where everything is.
+fn open_to(uid: u32, gid: u32, what: &str, paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--clear-groups", "find"]).args(paths);
-    command.args(["-maxdepth", "0", "!", "-type", "l", "(", "-readable", "-o", "-writable", ")"]);
+    command.args(["-maxdepth", "0", "!", "-type", "l", what]);
     let output = command.current_dir("/").output().unwrap();
     String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect()
 }
@@ -81,12 +81,17 @@ fn closed(host: &Host) {
     let own = state.join("lanes/gitlab.example.com/7-unprotected");
     let is_its_own = |path: &Path| {
         let parts = ["builds-0/files", "builds-1/files", "cache/files", "storage/files"];
-        // What is mounted into its container.
+        // What is mounted into its container, and the socket of the shims, which asks who calls.
         parts.iter().any(|part| path.starts_with(own.join(part)))
-            // What all shims have to reach, and learn: who calls is asked for there, and how long to wait for a daemon.
+            || path.starts_with(state.join("work").join(&lease[..12]))
             || path == host.socket()
+    };
+    let is_everybodys = |path: &Path| {
+        // Mounted into containers too: the runner's program, and how to build images.
+        path.starts_with(state.join("bin"))
+            || path == state.join("storage-overlay.conf")
+            // How long shims wait for a daemon; names alone; and a lock on nothing.
             || path == shim_file(&host.socket())
-            // Names alone, and a lock on nothing.
             || path == run
             || path == run.join("windlassd.lock")
     };
@@ -94,11 +99,14 @@ fn closed(host: &Host) {
     for inside in [0, APP] {
         let (uid, gid) = (on_host(pid, "uid_map", inside), on_host(pid, "gid_map", inside));
         assert!(uid != 0 && uid != host.account.uid().as_raw(), "{inside} is {uid}");
-        let open = open_to(uid, gid, &all);
-        let wrong: Vec<&PathBuf> = open.iter().filter(|path| !is_its_own(path)).collect();
-        assert!(wrong.is_empty(), "{inside} ({uid}) in the container may open {wrong:#?}");
+        let read = open_to(uid, gid, "-readable", &all);
+        let wrong: Vec<&PathBuf> = read.iter().filter(|path| !is_its_own(path) && !is_everybodys(path)).collect();
+        assert!(wrong.is_empty(), "{inside} ({uid}) in the container may read {wrong:#?}");
+        let written = open_to(uid, gid, "-writable", &all);
+        let wrong: Vec<&PathBuf> = written.iter().filter(|path| !is_its_own(path)).collect();
+        assert!(wrong.is_empty(), "{inside} ({uid}) in the container may write {wrong:#?}");
         if inside == 0 {
-            assert!(open.iter().any(|path| path.starts_with(&own)), "it gets at its own: {open:#?}");
+            assert!(read.iter().any(|path| path.starts_with(&own)), "it gets at its own: {read:#?}");
         }
     }
     // The service itself reads them, so the look above had something to find.

@@ -118,6 +118,15 @@ fn with_a_token_nobody_looks_who_has_not_logged_in() {
     // Few attempts.
     let statuses: Vec<u16> = (0..12).map(|_| log_in(page, "/login", "wrong", &[]).status).collect();
     assert_eq!((statuses[0], statuses[11]), (403, 429), "{statuses:?}");
+    // Nobody has looked at this sender's next, so it is not called wrong. Another, whom the proxy names, is heard.
+    let token = ("Authorization", "Bearer another-token-of-the-page");
+    let reply = page.get("/api/v1/now", &[token]);
+    assert_eq!(reply.status, 429);
+    assert!(reply.json()["error"].as_str().unwrap().contains("not looked at"), "{}", reply.text());
+    let wait: u64 = reply.header("retry-after").parse().unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+    assert_eq!((page.get("/", &[token]).status, page.get("/live/now", &[token]).status), (429, 429));
+    assert_eq!(page.get("/api/v1/now", &[token, ("X-Forwarded-For", "192.0.2.7")]).status, 200);
 }
 
 #[test]

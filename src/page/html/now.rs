@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn the_last_restart_is_told() {
         let text = shown(None, Vec::new());
-        assert!(text.contains("1.2.3 , started 3h ago"), "{text}");
+        assert!(text.contains("1.2.3, started 3h ago"), "{text}");
         assert!(!text.contains("Held"), "{text}");
     }
 

@@ -14,7 +14,7 @@ const GIB: u64 = 1 << 30;
 fn lane(project: &str, name: &str, bytes: Option<u64>) -> LaneRow {
     LaneRow {
         instance: "gitlab.example.com".into(),
-        project_id: i64::try_from(project.len()).expect("a length"),
+        project_id: project.bytes().map(i64::from).sum(),
         project_path: project.into(),
         protected: false,
         pipeline: None,
@@ -96,7 +96,7 @@ fn images_are_told_with_what_keeps_them_and_what_takes_them() {
     let text = read(&disk(Vec::new(), Vec::new(), vec![old, pinned, used]), &DiskPast::default());
     let wanted = [
         "Images 3.5 GiB (shared layers count for each)",
-        "example.com/used:1 2.0 GiB 1d ago",
+        "example.com/used:1 2.0 GiB 1day ago",
         "example.com/pinned:1 1.0 GiB not by a job pinned",
         "0123456789ab 512.0 MiB not by a job image_max_age",
     ];
@@ -130,10 +130,10 @@ fn the_past_of_free_space_says_when_the_disk_is_full() {
     };
     let ten = i64::try_from(10 * GIB).ok();
     let fills = of(ten, Some(at(4)));
-    let wanted = ["fills by 10.0 GiB a day; at this rate the limit is reached on 2026-01-14, in 4d", "As a table"];
+    let wanted = ["fills by 10.0 GiB a day; at this rate the limit is reached on 2026-01-14, in 4days", "As a table"];
     expect_in_order(&fills, &wanted);
     // The table has each sample, the newest first.
-    expect_in_order(&fills, &["When Free", "0s ago 50.0 GiB", "1d ago 60.0 GiB"]);
+    expect_in_order(&fills, &["When Free", "0s ago 50.0 GiB", "1day ago 60.0 GiB"]);
     assert!(of(ten.map(|ten| -ten), None).contains("does not fill: 10.0 GiB a day become free."));
     assert!(of(ten, None).contains("the limit is years away"));
     assert!(of(ten, Some(at(-1))).contains("less than the purge keeps free is free now"));
@@ -162,8 +162,8 @@ fn purges_are_told_with_what_went_and_by_which_rule() {
     let past = DiskPast { file_systems: Vec::new(), purges: vec![lane, image] };
     let wanted = [
         "What the purge took",
-        "1h ago lane builds-1 g/&lt;p&gt; 1.0 GiB 1d max_age",
-        "1h ago image example.com/i:1 not measured 1d min_free",
+        "1h ago lane builds-1 g/&lt;p&gt; 1.0 GiB 1day max_age",
+        "1h ago image example.com/i:1 not measured 1day min_free",
     ];
     expect_in_order(&read(&Disk::default(), &past), &wanted);
 }
