@@ -56,7 +56,7 @@ pub use info::Info;
 pub use list::{Found, Labels, name_of};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
-pub use pull::{Pull, PullOptions, Pulled, Pulls};
+pub use pull::{Came, Pull, PullOptions, Pulled, Pulls};
 pub use service::{ServiceSpec, ServiceState};
 pub use storage::Storage;
 
