@@ -66,6 +66,8 @@ fn arguments(spec: &ServiceSpec, init: &str, parent: Option<&str>) -> Vec<String
     ]);
     // Checked by the daemon: podman's own timers need systemd, and know no secret variables.
     add(&["--no-healthcheck"]);
+    // The proxies of podman's own environment are for its pulls.
+    add(&["--http-proxy=false"]);
     for (key, value) in spec.labels.pairs() {
         add(&["--label", &format!("{LABEL}.{key}={value}")]);
     }
@@ -212,6 +214,7 @@ mod tests {
             "--preserve-fds 1",
             "--memory 1048576b",
             "--user 70",
+            "--http-proxy=false",
         ] {
             assert!(line.contains(words), "{words} in {line}");
         }
