@@ -100,6 +100,41 @@ fn a_rootless_host_builds_images_too() {
 }
 
 #[test]
+fn a_rootless_hosts_jobs_build_and_push_as_root_and_as_a_user_of_the_image() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let Some(host) = Host::rootless("[job]\nnetwork = 'host'\npull_policy = 'if-not-present'") else { return };
+    let runner = Runner::new(&host);
+    let mut image = Image::buildah();
+    for user in ["0", "1234"] {
+        if user != "0" {
+            if !nix::unistd::geteuid().is_root() {
+                eprintln!("SKIPPED: only root can make programs with file capabilities");
+                continue;
+            }
+            image = image.user(user);
+        }
+        let tag = |tool: &str| format!("{tool}-{user}");
+        let lines = ["buildah bud", "podman build"].map(|build| {
+            let tool = build.split(' ').next().unwrap_or_default();
+            let name = format!("\"$CI_REGISTRY_IMAGE:{}\"", tag(tool));
+            format!(
+                "echo \"$CI_REGISTRY_PASSWORD\" | {tool} login --tls-verify=false -u \"$CI_REGISTRY_USER\" --password-stdin \"$CI_REGISTRY\" && \
+                 {build} -t {name} . && {tool} push --tls-verify=false {name}"
+            )
+        });
+        let script = [&CONTEXT[..], &["id -u | sed 's/^/built by /'", &lines[0], &lines[1]]].concat();
+        let builder = with_registry(Job::new(&host.image(&image)), &registry).script(&script);
+        runner.play(&builder).expect(State::Success).expect_log(&format!("\nbuilt by {user}\n"));
+        for tool in ["buildah", "podman"] {
+            let name = registry.image(&format!("group/project:{}", tag(tool)));
+            let run = with_registry(Job::new(&name), &registry).script(&["cat /made"]);
+            runner.play(&run).expect(State::Success).expect_log("Pulled image").expect_log("\nbuilt\n");
+            host.podman(&["rmi", &name]);
+        }
+    }
+}
+
+#[test]
 fn layers_are_kept_for_the_project_and_held_by_one_job_at_a_time() {
     let host = Host::configured("[job]\nbuild_storage = 'project'");
     let image = host.image(&Image::buildah());

@@ -198,3 +198,81 @@ fn a_platform_that_this_host_cannot_run_is_named() {
     assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
     host.podman(&["rmi", &name]);
 }
+
+/// Puts an image for this host and one for another, and an index of both as `group/two:1`, into a registry; the ids of both.
+fn push_for_two_platforms(host: &Host, registry: &Registry) -> [String; 2] {
+    let podman = |arguments: &[&str]| {
+        let output = host.podman(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let own = podman(&["version", "--format", "{{.Client.OsArch}}"]).replace("linux/", "");
+    let base = host.image(&Image::busybox());
+    let images = [own.as_str(), "s390x"].map(|architecture| {
+        let source = format!("localhost/windlass-{}/{architecture}:{}", std::process::id(), registry.port);
+        let container = podman(&["create", &base, "true"]);
+        let message = format!("LABEL port={}-{architecture}", registry.port);
+        podman(&["commit", "--quiet", "--change", &message, &container, &source]);
+        podman(&["rm", &container]);
+        if architecture != own {
+            // The same files under another architecture.
+            podman(&["rmi", &source]);
+            let mut tar = host.storage.command();
+            let container = podman(&["create", &base, "true"]);
+            let tar = tar.args(["export", &container]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let mut import = host.storage.command();
+            import.args(["import", "--quiet", "--arch", architecture, "--change", &message, "-", &source]);
+            assert!(import.stdin(tar.stdout.unwrap()).output().unwrap().status.success());
+            podman(&["rm", &container]);
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (target, digest_file) =
+            (registry.image(&format!("group/two:{architecture}")), file.path().to_str().unwrap());
+        podman(&[
+            "push",
+            "--quiet",
+            "--format",
+            "oci",
+            "--tls-verify=false",
+            "--digestfile",
+            digest_file,
+            &source,
+            &target,
+        ]);
+        let id = podman(&["image", "inspect", "--format", "{{.Id}}", &source]);
+        podman(&["rmi", &source]);
+        (architecture.to_owned(), std::fs::read_to_string(file.path()).unwrap(), id)
+    });
+    let entries = images.each_ref().map(|(architecture, digest, _)| (architecture.as_str(), digest.as_str()));
+    support::pushed::push_index(registry, "group/two", "1", &entries);
+    images.map(|(_, _, id)| id)
+}
+
+#[test]
+fn a_job_that_asks_for_a_platform_leaves_the_tag_to_the_others() {
+    let Some(registry) = Registry::open() else { return };
+    let host = pulling(&registry);
+    let ids = push_for_two_platforms(&host, &registry);
+    let name = registry.image("group/two:1");
+    let foreign = serde_json::json!({"name": name, "executor_opts": {"docker": {"platform": "linux/s390x"}}});
+    let foreign = || Job::new(&name).with("image", foreign.clone());
+    let runner = Runner::new(&host);
+    for _ in 0..2 {
+        runner.play(&foreign()).expect_log("is for s390x, which this host can't run");
+        runner.play(&Job::new(&name)).expect(State::Success).expect_log("Pulled image");
+        runner.play(&Job::new(&name)).expect(State::Success).expect_log("present on this host");
+    }
+    // At the same time: each has what it pulled, whoever moved the tag last.
+    for _ in 0..3 {
+        host.podman(&["rmi", "--force", &name]);
+        let mut attempts = [runner.attempt(&foreign()), runner.attempt(&Job::new(&name))];
+        for attempt in &mut attempts {
+            attempt.configure().expect_code(0);
+        }
+        let [foreign, own] = attempts.each_ref().map(|attempt| attempt.prepare());
+        own.wait_for(seconds(60)).expect_code(0);
+        foreign.wait_for(seconds(60)).expect_code(1).expect_text("is for s390x");
+        attempts.into_iter().for_each(support::Attempt::finish);
+    }
+    host.podman(&["rmi", "--force", &ids[0], &ids[1]]);
+}

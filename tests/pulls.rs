@@ -13,6 +13,16 @@ use support::{Host, Image, Job, Runner, State};
 
 /// A registry with an image of its own, a proxy before it, and a host that pulls through that.
 fn set_up(manifests: &[Trouble], blobs: &[Trouble], more: &str) -> Option<(Registry, Proxy, Host, String)> {
+    set_up_named("group/image:1", manifests, blobs, more)
+}
+
+/// The same with this name for the image.
+fn set_up_named(
+    name: &str,
+    manifests: &[Trouble],
+    blobs: &[Trouble],
+    more: &str,
+) -> Option<(Registry, Proxy, Host, String)> {
     let registry = Registry::open()?;
     let proxy = Proxy::start(&registry, manifests, blobs);
     let conf = proxy.registries_conf().display().to_string();
@@ -21,12 +31,12 @@ fn set_up(manifests: &[Trouble], blobs: &[Trouble], more: &str) -> Option<(Regis
     ));
     // Layers that the host does not have under another name.
     let source = host.image(&Image::busybox().env(&format!("MARK=p{}", registry.port)));
-    let target = registry.image("group/image:1");
+    let target = registry.image(name);
     let push = ["push", "--quiet", "--tls-verify=false", &source, &target];
     let push = host.storage.command().args(push).output().unwrap();
     assert!(push.status.success(), "{}", String::from_utf8_lossy(&push.stderr));
     host.podman(&["rmi", "--force", &source]);
-    let image = proxy.image("group/image:1");
+    let image = proxy.image(name);
     Some((registry, proxy, host, image))
 }
 
@@ -122,4 +132,55 @@ fn mirrors_and_blocks_of_the_hosts_registries_conf_apply() {
     let outcome = runner.play(&Job::new("blocked.example.invalid/group/image:1"));
     outcome.expect_log("blocked");
     assert!(!outcome.log().contains("Trying again"), "{}", outcome.log());
+}
+
+#[test]
+fn a_name_that_sounds_like_a_certificate_does_not_make_a_failing_registry_one_that_nobody_trusts() {
+    let troubles = [Trouble::Status(503), Trouble::Status(503)];
+    let name = "x509/certificate:denied";
+    let Some((_registry, proxy, host, image)) = set_up_named(name, &troubles, &[], "") else { return };
+    let outcome = Runner::new(&host).play(&Job::new(&image));
+    outcome.expect(State::Success).expect_log("Pulled image");
+    assert!(!outcome.log().contains("does not trust"), "{}", outcome.log());
+    let prepared = outcome.names().iter().filter(|name| **name == "prepare").count();
+    assert_eq!(prepared, 1, "it was tried again within the job's preparation: {}", outcome.log());
+    assert!(proxy.seen("/manifests/").len() > troubles.len());
+    host.podman(&["rmi", &image]);
+}
+
+#[test]
+fn a_refusal_without_a_word_fails_the_job_and_is_not_tried_again() {
+    let Some((_registry, proxy, host, image)) = set_up(&vec![Trouble::Status(403); 100], &[], "") else { return };
+    let outcome = Runner::new(&host).play(&Job::new(&image));
+    outcome.expect_log("does not let this job pull").expect_log("403");
+    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    assert_eq!(outcome.names(), ["config", "prepare", "cleanup"], "another attempt would not help");
+    assert!(!outcome.log().contains("Trying again"), "{}", outcome.log());
+    let count = proxy.seen("/manifests/").len();
+    assert!(count <= 2, "{count} requests");
+}
+
+#[test]
+fn a_pull_is_one_line_with_size_time_and_digest() {
+    let Some((registry, _proxy, host, image)) = set_up(&[], &[], "") else { return };
+    let path = "/v2/group/image/manifests/1";
+    let kinds = [(
+        "Accept",
+        "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
+    )];
+    let digest = support::client::ask(registry.port, "HEAD", path, &kinds, &[]).unwrap();
+    let digest = digest.header("docker-content-digest").to_owned();
+    let outcome = Runner::new(&host).play(&Job::new(&image));
+    outcome.expect(State::Success);
+    let log = outcome.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("Pulled image ")).collect();
+    let [line] = lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains(&image) && digest.starts_with("sha256:") && line.contains(&digest), "{line}, not {digest}");
+    let (facts, time) = line.rsplit_once(") in ").unwrap();
+    let size = facts.rsplit(", ").next().unwrap();
+    let number = |text: &str| text.trim().parse::<f64>().is_ok_and(|number| number > 0.0);
+    assert!(size.split_once(' ').is_some_and(|(size, unit)| number(size) && unit.ends_with('B')), "{line}");
+    let seconds = time.strip_suffix("ms").or_else(|| time.strip_suffix('s')).unwrap_or_default();
+    assert!(number(seconds), "{line}");
+    host.podman(&["rmi", &image]);
 }

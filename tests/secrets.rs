@@ -41,13 +41,19 @@ fn no_secret_is_seen_while_a_job_with_services_runs() {
     let secret = |name: &str| format!("wl-{}-{name}", ["s3c", "r3t"].concat());
     let (variable, login, own) = (secret("variable"), secret("login"), secret("service"));
     let auth = serde_json::json!({"auths": {"registry.example.invalid": {"auth": login}}}).to_string();
-    let job = Job::new(&image).secret("KEY", &variable).secret("DOCKER_AUTH_CONFIG", &auth).with(
-        "services",
-        serde_json::json!([{"name": service, "alias": "db", "variables": [{"key": "HIDDEN", "value": own}]}]),
-    );
+    let job = Job::new(&image)
+        .variable("CI_DEBUG_SERVICES", "true")
+        .secret("KEY", &variable)
+        .secret("DOCKER_AUTH_CONFIG", &auth)
+        .with(
+            "services",
+            serde_json::json!([{"name": service, "alias": "db", "variables": [{"key": "HIDDEN", "value": own}]}]),
+        );
     let runner = Runner::new(&host);
     let mut attempt = runner.attempt(&job);
-    attempt.make_ready();
+    attempt.configure().expect_code(0);
+    let prepared = attempt.prepare().wait();
+    prepared.expect_code(0).expect_text("Service db is ready");
     let lease = attempt.lease();
     let call = attempt.run_lines(
         "build_script",
@@ -77,7 +83,13 @@ fn no_secret_is_seen_while_a_job_with_services_runs() {
     ]);
     let container = String::from_utf8_lossy(&container.stdout).trim().to_owned();
     assert!(host.podman(&["exec", &container, "rm", "/tmp/there"]).status.success());
-    call.wait().expect_code(0);
+    let stage = call.wait();
+    stage.expect_code(0);
+    for text in [&variable, &login, &own, &job.token()] {
+        for part in [&prepared, &stage] {
+            assert!(!part.text().contains(text.as_str()), "{text} is in the job log: {}", part.text());
+        }
+    }
     attempt.finish();
     host.wait_until_gone(&lease);
     until("nothing of it is left", seconds(5), || files_with(&host.run_dir(), &variable).is_empty());

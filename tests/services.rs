@@ -1,4 +1,4 @@
-//! Services: names, ports, readiness, variables, and what is left of them.
+//! Services: names, ports, variables, and what is left of them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -20,7 +20,7 @@ fn server() -> Image {
 }
 
 #[test]
-fn two_services_on_one_port_are_reached_by_all_their_names_from_job_and_each_other() {
+fn two_services_on_one_port_are_reached_by_all_their_names_from_the_job() {
     let host = HOST.get();
     let image = host.image(&server());
     let job = Job::new(&host.image(&Image::busybox()))
@@ -34,6 +34,90 @@ fn two_services_on_one_port_are_reached_by_all_their_names_from_job_and_each_oth
     let outcome = runner.play(&job);
     outcome.expect(State::Success).expect_log("Service db is ready after").expect_log("Service cache is ready after");
     outcome.expect_log("db\ndb\ncache\n");
+}
+
+#[test]
+fn names_and_aliases_lead_to_services_from_the_helper_and_from_other_services_too() {
+    let host = Host::start();
+    let helper = host.image(&Image::git());
+    host.configure(&format!("[job.helper]\nmode = 'image'\nimage = '{helper}'"));
+    host.crash_daemon();
+    // Each serves its own name, and what the other says by each of its names.
+    let asks = "mkdir /tmp/www && hostname >/tmp/www/name && httpd -p 8080 -h /tmp/www; \
+        for name in $OTHERS; do until wget -q -O - http://$name:8080/name >>/tmp/www/got.new; do sleep 0.1; done; done; \
+        mv /tmp/www/got.new /tmp/www/got; exec sleep 1000";
+    let image = host.image(&Image::busybox().expose(8080).cmd(&["sh", "-c", asks]));
+    let service = |alias: &str, others: &str| json!({"name": image, "alias": alias, "variables": [{"key": "OTHERS", "value": others}]});
+    let services = json!([service("db database", "cache memory"), service("cache memory", "db database")]);
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox())).with("services", services));
+    attempt.make_ready();
+    let fetch = "get() { exec 3<>/dev/tcp/$1/8080; printf 'GET %s HTTP/1.0\\r\\n\\r\\n' $2 >&3; tail -n 1 <&3; }\n\
+        command -v git; for name in db database cache memory; do get $name /name; done\n";
+    let from_helper = attempt.run_lines("get_sources", fetch).wait();
+    from_helper.expect_code(0).expect_text("/git\ndb\ndb\ncache\ncache\n");
+    let ask = "for name in db memory; do until wget -q -O - http://$name:8080/got; do sleep 0.1; done; done\n";
+    attempt.run_lines("build_script", ask).wait().expect_code(0).expect_text("cache\ncache\ndb\ndb\n");
+    attempt.finish();
+}
+
+#[test]
+fn services_of_the_configuration_and_their_own_entrypoint_and_user() {
+    let host = Host::start();
+    let image = host.image(&server());
+    let line =
+        "mkdir /tmp/www && echo \"$WORD of $(id -u):$(id -g), $0\" >/tmp/www/said && exec httpd -f -p 8080 -h /tmp/www";
+    host.configure(&format!(
+        "[job]\nservices_limit = 2\n[[job.services]]\nimage = '{image}'\naliases = ['always']\n\
+         entrypoint = ['/bin/sh', '-c', '{line}', 'entered']\nenvironment = {{ WORD = 'configured' }}"
+    ));
+    host.crash_daemon();
+    let own = json!({
+        "name": image, "alias": "own", "entrypoint": ["/bin/sh", "-c", line], "command": ["commanded"],
+        "variables": [{"key": "WORD", "value": "asked"}], "executor_opts": {"docker": {"user": "1234:4321"}},
+    });
+    let ask = "for name in always own; do wget -q -O - http://$name:8080/said; done";
+    let base = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let outcome = runner.play(&Job::new(&base).with("services", json!([own])).script(&[ask]));
+    outcome.expect(State::Success).expect_log("configured of 0:0, entered\nasked of 1234:4321, commanded\n");
+    // Without services of its own a job has the configuration's, which count for its limit.
+    let alone = runner.play(&Job::new(&base).script(&["wget -q -O - http://always:8080/said"]));
+    alone.expect(State::Success).expect_log("configured of 0:0, entered\n");
+    runner.play(&Job::new(&base).with("services", json!([own, own]))).expect_log("services_limit");
+}
+
+#[test]
+fn proxies_of_podmans_environment_and_the_daemons_reach_no_container_and_the_administrators_do() {
+    let proxies = "http_proxy = 'http://podmans.example.invalid:1'\nHTTPS_PROXY = 'http://podmans.example.invalid:2'\nNO_PROXY = 'podmans.example.invalid'";
+    let variables = ["http_proxy", "HTTPS_PROXY", "no_proxy"]
+        .map(|name| (name.to_owned(), "http://daemons.example.invalid".to_owned()));
+    let host = Host::with_environment(
+        &format!(
+            "[podman.environment]\n{proxies}\n[profile.proxied.job]\nenvironment = {{ FTP_PROXY = 'http://jobs.example.invalid' }}"
+        ),
+        variables.into(),
+    );
+    let image = host.image(&server());
+    let base = host.image(&Image::busybox());
+    let job = || Job::new(&base).with("services", json!([{"name": image, "alias": "db"}]));
+    let runner = Runner::new(&host);
+    for (profile, expected) in [(None, 0), (Some("proxied"), 2)] {
+        let mut attempt = runner.attempt(&Job { profile: profile.map(str::to_owned), ..job() });
+        attempt.make_ready();
+        let lease = attempt.lease();
+        let seen = attempt.run_lines("build_script", "env; env -u http_proxy wget -q -O - http://db:8080/env\n").wait();
+        seen.expect_code(0);
+        let containers = host.containers(&format!("io.windlass.lease={}", &lease[..12]));
+        assert_eq!(containers.len(), 2);
+        let inspected =
+            host.podman(&[&["inspect"], &containers.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        for text in [seen.text(), String::from_utf8_lossy(&inspected.stdout).into_owned()] {
+            assert!(!text.contains("podmans.example") && !text.contains("daemons.example"), "{text}");
+        }
+        assert_eq!(seen.text().matches("FTP_PROXY=http://jobs.example.invalid").count(), expected, "{}", seen.text());
+        attempt.finish();
+    }
 }
 
 #[test]
@@ -62,63 +146,6 @@ fn a_service_sees_public_variables_and_its_own_and_none_is_in_podman_inspect() {
     let commands = support::processes::all().into_iter().map(|process| process.command).collect::<Vec<_>>().join("\n");
     assert!(!commands.contains("w0rd") && !commands.contains("k3y-s3cret"), "{commands}");
     attempt.finish();
-}
-
-#[test]
-fn a_service_that_ends_is_named_with_its_last_words_and_the_job_goes_on_unless_it_is_required() {
-    let host = Host::configured("[job]\nwait_for_services = '20s'\n[profile.strict.job]\nservices_required = true");
-    let broken = Image::busybox().expose(9).cmd(&["sh", "-c", "echo no configuration >&2; exit 3"]);
-    let (image, job) = (host.image(&broken), host.image(&Image::busybox()));
-    let job = || Job::new(&job).with("services", json!([{"name": image, "alias": "broken"}]));
-    let runner = Runner::new(&host);
-    let outcome = runner.play(&job());
-    outcome.expect(State::Success).expect_log("service broken").expect_log("exited, exit code 3");
-    outcome.expect_log("[service broken] no configuration");
-    let outcome = runner.play(&job().profile("strict"));
-    outcome.expect_log("not ready: broken (services_required");
-    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
-}
-
-#[test]
-fn a_service_whose_port_opens_late_is_waited_for_and_one_that_never_does_is_a_warning() {
-    let host = Host::configured("[job]\nwait_for_services = '3s'");
-    let late = Image::busybox().expose(8080).cmd(&["sh", "-c", "sleep 1; exec httpd -f -p 8080 -h /tmp"]);
-    let never = Image::busybox().expose(8080).cmd(&["sleep", "1000"]);
-    let job = Job::new(&host.image(&Image::busybox())).with(
-        "services",
-        json!([{"name": host.image(&late), "alias": "late"}, {"name": host.image(&never), "alias": "never"}]),
-    );
-    let outcome = Runner::new(&host).play(&job);
-    outcome.expect(State::Success).expect_log("Service late is ready after");
-    outcome.expect_log("service never").expect_log("it is running");
-}
-
-#[test]
-fn an_image_with_a_healthcheck_is_asked_for_its_health_with_the_services_variables() {
-    let host = HOST.get();
-    let directory = tempfile::tempdir().unwrap();
-    let base = host.image(&Image::busybox());
-    let name = format!("localhost/windlass-{}/healthy:1", std::process::id());
-    let file = format!(
-        "FROM {base}\nEXPOSE 9/tcp\nHEALTHCHECK CMD test \"$ANSWER\" = 42 && test -e /tmp/up\nCMD [\"sh\", \"-c\", \"sleep 1; touch /tmp/up; exec sleep 1000\"]\n"
-    );
-    std::fs::write(directory.path().join("Containerfile"), file).unwrap();
-    let path = directory.path().to_str().unwrap();
-    let built = host.podman(&["build", "--quiet", "--format", "docker", "--network", "none", "--tag", &name, path]);
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let services = json!([{"name": name, "alias": "app", "variables": [{"key": "ANSWER", "value": "42"}]}]);
-    let job = Job::new(&base).with("services", services);
-    Runner::new(&host).play(&job).expect(State::Success).expect_log("Service app is ready after");
-    host.podman(&["rmi", &name]);
-}
-
-#[test]
-fn the_variable_for_the_port_beats_what_the_image_exposes() {
-    let host = HOST.get();
-    let image = Image::busybox().expose(1).cmd(&["httpd", "-f", "-p", "8081", "-h", "/tmp"]);
-    let services = json!([{"name": host.image(&image), "alias": "web", "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8081"}]}]);
-    let job = Job::new(&host.image(&Image::busybox())).with("services", services);
-    Runner::new(&host).play(&job).expect(State::Success).expect_log("Service web is ready after");
 }
 
 #[test]
@@ -164,25 +191,6 @@ fn docker_in_docker_without_its_privilege_is_named() {
     let job = Job::new(&image).with("services", json!([{"name": tag, "command": ["sleep", "1000"]}]));
     Runner::new(&host).play(&job).expect(State::Success).expect_log("needs the host's privileges");
     host.podman(&["rmi", &tag]);
-}
-
-#[test]
-fn what_services_say_is_in_the_job_log_when_the_job_wants_that() {
-    let host = HOST.get();
-    let talks = Image::busybox().cmd(&["sh", "-c", "echo starting; until test -e /tmp/stop; do sleep 0.1; done"]);
-    let (image, base) = (host.image(&talks), host.image(&Image::busybox()));
-    let job = || Job::new(&base).with("services", json!([{"name": image, "alias": "talker"}]));
-    let runner = Runner::new(&host);
-    let mut attempt = runner.attempt(&job().variable("CI_DEBUG_SERVICES", "true"));
-    attempt.make_ready();
-    let stage = attempt.run_lines("build_script", "while ! test -e /tmp/go; do sleep 0.05; done\n");
-    stage.wait_for_output("[service talker] starting");
-    stage.terminate();
-    stage.wait();
-    attempt.finish();
-    let outcome = runner.play(&job());
-    outcome.expect(State::Success);
-    assert!(!outcome.log().contains("[service talker]"), "{}", outcome.log());
 }
 
 #[test]

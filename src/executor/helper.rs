@@ -192,7 +192,7 @@ fn remarks(found: &str, version: &str, role: Role, clones: bool) -> Vec<String> 
     let missing = |program: &str| found.lines().any(|line| line.strip_prefix("missing ") == Some(program));
     if clones && missing("git") {
         lines.push(format!("Warning: {place} has no git: the repository can't be fetched"));
-    } else if clones && missing("git-lfs") && role == Role::Helper {
+    } else if clones && missing("git-lfs") {
         lines.push(format!("Note: {place} has no git-lfs: files in Git LFS stay pointers"));
     }
     if missing("gitlab-runner") {
@@ -238,6 +238,8 @@ mod tests {
         assert!(text("missing git\nVersion:      19.4.0\n", true).contains("has no git:"));
         assert_eq!(text("missing git\nVersion: 19.4.0\n", false), "");
         assert!(text("missing git-lfs\nVersion: 19.4.0\n", true).contains("git-lfs"));
+        let inject = remarks("missing git-lfs\nVersion: 19.4.0\n", "19.4.0", Role::Job, true).join("\n");
+        assert!(inject.contains("the job's image") && inject.contains("git-lfs"), "{inject}");
         let other = text("Version:      17.9.0\nGit revision: x\n", true);
         assert!(other.contains("17.9.0") && other.contains("19.4.0"), "{other}");
         assert!(text("missing gitlab-runner\n", true).contains("no gitlab-runner"));

@@ -14,7 +14,7 @@ use super::{Executor, Failure, JobLog};
 use crate::config::PullPolicy;
 use crate::job::ImageRef;
 use crate::lanes::Key;
-use crate::podman::{Explained, Image, Pull, PullFailure, PullOptions, Pulled, explain_pull};
+use crate::podman::{Came, Explained, Image, Pull, PullFailure, PullOptions, Pulled, explain_pull};
 use crate::sys::files;
 
 /// Pause before a pull is tried again; doubled each time. podman itself waits as long as a registry's Retry-After says, and goes
@@ -89,6 +89,11 @@ fn proof_for_all(image: &Image, reference: &ImageRef) -> String {
     digest(&[&image.id, reference.name()])
 }
 
+/// What says that its registry gives this image, which is for another platform, to a host like this one: it has no other.
+fn proof_of_only(image: &Image, reference: &ImageRef) -> String {
+    digest(&["only", &image.id, reference.as_str()])
+}
+
 /// Where podman finds the certificates of a profile.
 fn certificates_dir(run_dir: &Path, profile: &str) -> PathBuf {
     run_dir.join("certificates").join(profile)
@@ -144,14 +149,16 @@ impl Executor {
         if policy == PullPolicy::Always {
             return self.pull(wanted, auth, record, false, log).await;
         }
-        let Some(image) = self.lookup(reference).await?.filter(|image| image.fits(wanted.platform.as_deref())) else {
+        let there = self.lookup(reference).await?;
+        let nothing = there.is_none();
+        let Some(image) = there.filter(|image| self.will_do(image, policy, wanted)) else {
             if policy == PullPolicy::Never {
                 return Err(Failure::job(format!(
                     "image {reference} is not on this host, and its pull policy is never"
                 )));
             }
             // One for another platform will not do.
-            return self.pull(wanted, auth, record, wanted.platform.is_none(), log).await;
+            return self.pull(wanted, auth, record, nothing && wanted.platform.is_none(), log).await;
         };
         if policy == PullPolicy::IfNotPresent && !self.may_use(wanted, &image, auth, record, log).await? {
             return self.pull(wanted, auth, record, false, log).await;
@@ -159,6 +166,17 @@ impl Executor {
         self.image_uses.note(&image.id, reference.as_str(), Origin::There, self.lanes.now());
         log.line(format!("Using image {reference} ({:.12}), present on this host", image.id));
         Ok(image)
+    }
+
+    /// Whether an image that is on this host under the name of the one that is wanted is that. A job that asked for a platform has
+    /// moved the tag to an image for that one.
+    fn will_do(&self, image: &Image, policy: PullPolicy, wanted: &Wanted) -> bool {
+        let reference = &wanted.reference;
+        image.fits(wanted.platform.as_deref())
+            || wanted.platform.is_none()
+                && (policy == PullPolicy::Never
+                    || image.registry_digests(reference).is_empty()
+                    || self.proofs.when(&proof_of_only(image, reference)).is_some())
     }
 
     async fn lookup(&self, reference: &ImageRef) -> Result<Option<Image>, Failure> {
@@ -181,6 +199,20 @@ impl Executor {
         if digests.is_empty() {
             return Ok(true);
         }
+        self.may_pull(wanted, image, &digests, auth, record, log).await
+    }
+
+    /// Whether a job could pull an image that its registry has under these digests.
+    async fn may_pull(
+        &self,
+        wanted: &Wanted,
+        image: &Image,
+        digests: &[&str],
+        auth: &Auth,
+        record: &Record,
+        log: &JobLog,
+    ) -> Result<bool, Failure> {
+        let reference = &wanted.reference;
         let key = Key::from(&record.job);
         let proof = proof(image, auth, reference, &key);
         let when = self.proofs.when(&proof);
@@ -193,7 +225,7 @@ impl Executor {
         let options = self.pull_options(auth, record, false);
         for digest in digests {
             // All layers are here: podman asks the registry for the manifest, and no tag moves.
-            let pull = Pull { image: reference.by_digest(digest), platform: None };
+            let pull = Pull { image: reference.by_digest(digest), platform: wanted.platform.clone() };
             let Err(error) = self.podman.pull(&pull, &options).await else {
                 self.proofs.note(proof);
                 return Ok(true);
@@ -217,6 +249,13 @@ impl Executor {
             }
         }
         Ok(false)
+    }
+
+    /// The image that a pull has brought: by its id, because a pull for another platform moves its tag.
+    async fn lookup_what_came(&self, reference: &ImageRef, came: &Came) -> Result<Option<Image>, Failure> {
+        let Some(id) = &came.id else { return self.lookup(reference).await };
+        let image = self.podman.image_with_id(id).await;
+        image.map_err(|error| Failure::system(format!("podman can't look image {reference} up: {}", error.message)))
     }
 
     fn pull_options(&self, auth: &Auth, record: &Record, unless_present: bool) -> PullOptions {
@@ -249,9 +288,9 @@ impl Executor {
         let since = Instant::now();
         let (mut tries, mut pause) = (1, FIRST_PAUSE);
         log.line(format!("Pulling image {reference}"));
-        let (ours, pulled) = loop {
+        let (ours, came) = loop {
             let (own, error) = match self.pulls.pull(&self.podman, &pull, &options).await {
-                Ok((own, pulled)) => break (own && pulled != Pulled::Already, pulled),
+                Ok((own, came)) => break (own && came.how != Pulled::Already, came),
                 Err(failed) => failed,
             };
             let Explained { kind, message } = explain_pull(reference, &error);
@@ -271,21 +310,32 @@ impl Executor {
             pause *= 2;
         };
         let image = self
-            .lookup(reference)
+            .lookup_what_came(reference, &came)
             .await?
             .ok_or_else(|| Failure::system(format!("image {reference} was pulled, and is not there")))?;
+        if came.how == Pulled::Already && !self.will_do(&image, PullPolicy::IfNotPresent, wanted) {
+            // Another job's, for the platform that it asked for, has come since this one looked.
+            return Box::pin(self.pull(wanted, auth, record, false, log)).await;
+        }
         if ours {
             self.note_pull(reference, "success", Some(&image), since.elapsed());
         }
         // One that was there under this name came by somebody else, or is on record already.
         let was_there = before.is_some_and(|before| before.id == image.id);
-        let origin = if was_there || matches!(pulled, Pulled::Already) { Origin::There } else { Origin::Brought };
+        let origin = if was_there || came.how == Pulled::Already { Origin::There } else { Origin::Brought };
         self.image_uses.note(&image.id, reference.as_str(), origin, self.lanes.now());
-        match pulled {
+        if wanted.platform.is_none() && !image.fits(None) {
+            self.proofs.note(proof_of_only(&image, reference));
+        }
+        match came.how {
             Pulled::ByThis => self.proofs.note(proof(&image, auth, reference, &Key::from(&record.job))),
             Pulled::Anonymously => self.proofs.note(proof_for_all(&image, reference)),
             Pulled::ByAnother | Pulled::Already => {
-                if !Box::pin(self.may_use(wanted, &image, auth, record, log)).await? {
+                let named = image.registry_digests(reference);
+                // One whose tag has moved on is known by its own digest alone.
+                let own = image.digest.as_deref().filter(|_| named.is_empty() && came.id.is_some());
+                let digests = if named.is_empty() { own.into_iter().collect() } else { named };
+                if !digests.is_empty() && !self.may_pull(wanted, &image, &digests, auth, record, log).await? {
                     return Err(Failure::job(format!("image {reference} is gone from its registry")));
                 }
             }

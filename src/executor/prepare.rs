@@ -171,7 +171,11 @@ impl Executor {
             1 => format!("Container {} is ready after {:.1?}", record.container_names().concat(), since.elapsed()),
             _ => format!("{names} containers are started after {:.1?}", since.elapsed()),
         });
-        self.await_services(lease, &record, &services, &places, inputs, log).await?;
+        tokio::select! {
+            ready = self.await_services(lease, &record, &services, &places, inputs, log) => ready?,
+            () = given_up.cancelled() => return Err(Failure::system("nobody waits for this job any more")),
+            () = lease.ended.cancelled() => return Err(Failure::system(lease.reason())),
+        }
         lease.update(|record| record.state = State::Ready)?;
         std::mem::forget(undo);
         Ok(())

@@ -4,6 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Sender, channel};
+
 use super::containers::printable;
 use super::record::{Record, Role};
 use super::services::{Intended, Places};
@@ -13,14 +17,23 @@ use super::{Executor, Failure, Inputs, JobLog, Lease};
 const PORTS_MAX: usize = 20;
 /// The variable that names the port instead.
 const PORT_VARIABLE: &str = "HEALTHCHECK_TCP_PORT";
-/// Between two rounds.
+/// Checks of health at once of one job.
+const CHECKS_MAX: usize = 4;
+/// Between two rounds, or two checks of health.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often services are looked at that may have ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two rounds when they can't be made.
+const PAUSE_IN_TROUBLE: Duration = Duration::from_secs(1);
+/// Events that wait to be heard; whoever has more waits too.
+const EVENTS_MAX: usize = 16;
 /// How long one round of connections may take.
 const ROUND_WITHIN: Duration = Duration::from_secs(10);
 /// Lines of a service's log that are shown when it is not ready.
 const LINES: u32 = 20;
+
+/// The state of a service that has not ended.
+const RUNNING: &str = "running";
 
 /// How a service's readiness is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +57,37 @@ fn check_of(service: &Intended<'_>, inputs: &Inputs) -> Option<Check> {
     (!ports.is_empty()).then_some(Check::Ports(ports))
 }
 
+/// What was seen of a service.
+#[derive(Debug)]
+enum Event {
+    /// It is ready.
+    Ready(u8),
+    /// It has ended, in podman's words.
+    Ended(u8, String),
+    /// No connections can be tried, for this reason.
+    Trouble(String),
+    /// They can.
+    NoTrouble,
+}
+
+/// What is to be awaited.
+#[derive(Clone, Copy)]
+struct Waiting<'a> {
+    lease: &'a Lease,
+    record: &'a Record,
+    services: &'a [Intended<'a>],
+    places: &'a Places<'a>,
+    /// When the wait began, and how long it lasts.
+    since: Instant,
+    limit: Duration,
+}
+
+impl Waiting<'_> {
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.since.elapsed())
+    }
+}
+
 impl Executor {
     /// Waits until all services are ready, as long as the configuration says.
     ///
@@ -62,103 +106,148 @@ impl Executor {
         if limit.is_zero() {
             return Ok(());
         }
-        let mut waiting: BTreeMap<u8, Check> =
+        let checks: BTreeMap<u8, Check> =
             (0..).zip(services).filter_map(|(index, service)| Some((index, check_of(service, inputs)?))).collect();
-        if waiting.is_empty() {
+        if checks.is_empty() {
             return Ok(());
         }
-        let since = Instant::now();
-        let mut looked = since;
-        let mut ended: BTreeMap<u8, String> = BTreeMap::new();
-        let names: Vec<&str> = waiting.keys().map(|index| services[usize::from(*index)].name()).collect();
+        let name = |index: u8| services[usize::from(index)].name();
+        let names: Vec<&str> = checks.keys().map(|index| name(*index)).collect();
         log.line(format!("Waiting for services to be ready: {}", names.join(", ")));
-        while !waiting.is_empty() && since.elapsed() < limit {
-            for index in self.ready_now(lease, record, services, places, &waiting).await? {
-                waiting.remove(&index);
-                let name = services[usize::from(index)].name();
-                log.line(format!("Service {name} is ready after {:.1?}", since.elapsed()));
-            }
-            if looked.elapsed() >= LOOK_EVERY {
-                looked = Instant::now();
-                for (index, words) in self.ended(services, &waiting).await {
-                    waiting.remove(&index);
-                    ended.insert(index, words);
+        let waiting = Waiting { lease, record, services, places, since: Instant::now(), limit };
+        let mut missing: BTreeMap<u8, String> = checks.keys().map(|index| (*index, RUNNING.to_owned())).collect();
+        let (mut left, mut trouble, mut said) = (checks.len(), None, false);
+        let (events, mut heard) = channel(EVENTS_MAX);
+        let listen = async {
+            while left > 0 {
+                match heard.recv().await {
+                    // What has ended is not ready, and what is ready does not count when it ends.
+                    Some(Event::Ready(index) | Event::Ended(index, _))
+                        if missing.get(&index).is_none_or(|words| words != RUNNING) => {}
+                    Some(Event::Ready(index)) => {
+                        missing.remove(&index);
+                        left -= 1;
+                        log.line(format!("Service {} is ready after {:.1?}", name(index), waiting.since.elapsed()));
+                    }
+                    Some(Event::Ended(index, words)) => {
+                        missing.insert(index, words);
+                        left -= 1;
+                    }
+                    Some(Event::Trouble(reason)) => {
+                        if !std::mem::replace(&mut said, true) {
+                            log.line(format!("Warning: whether services are ready can't be looked at: {reason}"));
+                        }
+                        trouble = Some(reason);
+                    }
+                    Some(Event::NoTrouble) => trouble = None,
+                    None => break,
                 }
             }
-            if !waiting.is_empty() {
-                tokio::select! {
-                    () = lease.ended.cancelled() => return Err(Failure::system(lease.reason())),
-                    () = tokio::time::sleep(PAUSE) => {}
-                }
+        };
+        let watch = async {
+            tokio::join!(
+                self.watch_health(waiting, &checks, &events),
+                self.watch_ports(waiting, &checks, &events),
+                self.watch_ends(waiting, &checks, &events),
+            )
+        };
+        tokio::select! {
+            () = listen => {}
+            _ = watch => {}
+            () = tokio::time::sleep(limit) => {}
+        }
+        for (index, words) in &missing {
+            self.show_failed(&services[usize::from(*index)], words, waiting.since.elapsed(), log).await;
+        }
+        if missing.is_empty() || !record.settings.services.required {
+            return Ok(());
+        }
+        let names: Vec<&str> = missing.keys().map(|index| name(*index)).collect();
+        let names = names.join(", ");
+        Err(match trouble {
+            Some(reason) => {
+                Failure::system(format!("services that the job needs can't be looked at: {names}: {reason}"))
             }
-        }
-        ended.extend(waiting.keys().map(|index| (*index, "running".to_owned())));
-        let mut missing = Vec::new();
-        for (index, words) in ended {
-            let service = &services[usize::from(index)];
-            missing.push(service.name().to_owned());
-            self.show_failed(service, &words, since.elapsed(), log).await;
-        }
-        if !missing.is_empty() && record.settings.services.required {
-            return Err(Failure::job(format!(
-                "services that the job needs are not ready: {} (services_required in windlass.toml)",
-                missing.join(", ")
-            )));
-        }
-        Ok(())
+            None => Failure::job(format!(
+                "services that the job needs are not ready: {names} (services_required in windlass.toml)"
+            )),
+        })
     }
 
-    /// Which of these are ready now.
-    async fn ready_now(
-        &self,
-        lease: &Lease,
-        record: &Record,
-        services: &[Intended<'_>],
-        places: &Places<'_>,
-        waiting: &BTreeMap<u8, Check>,
-    ) -> Result<Vec<u8>, Failure> {
-        let mut ready = Vec::new();
-        let mut targets = Vec::new();
-        for (index, check) in waiting {
-            match check {
-                Check::Health => {
-                    let service = &services[usize::from(*index)];
-                    let check = &service.image.healthcheck;
-                    if self.podman.is_healthy(service.container(), check, &service.secrets).await {
-                        ready.push(*index);
+    /// Asks each service's own check of health until it says yes, however long another's hangs.
+    async fn watch_health(&self, waiting: Waiting<'_>, checks: &BTreeMap<u8, Check>, events: &Sender<Event>) {
+        let turns = &Semaphore::new(CHECKS_MAX);
+        let indexes = checks.iter().filter(|(_, check)| **check == Check::Health).map(|(index, _)| *index);
+        join_all(indexes.map(|index| async move {
+            let Intended { image, secrets, .. } = &waiting.services[usize::from(index)];
+            let container = waiting.services[usize::from(index)].container();
+            loop {
+                {
+                    let _turn = turns.acquire().await;
+                    let within = image.healthcheck_within.min(waiting.left());
+                    if self.podman.is_healthy(container, &image.healthcheck, secrets, within).await {
+                        let _ = events.send(Event::Ready(index)).await;
+                        return;
                     }
                 }
-                Check::Ports(ports) => {
-                    let address = places.address(*index);
-                    let list: Vec<String> =
-                        ports.iter().map(|port| std::net::SocketAddr::new(address, *port).to_string()).collect();
-                    targets.push((*index, list.join(",")));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }))
+        .await;
+    }
+
+    /// Tries connections from inside the job's network until each service that has ports has taken one.
+    async fn watch_ports(&self, waiting: Waiting<'_>, checks: &BTreeMap<u8, Check>, events: &Sender<Event>) {
+        let mut targets: Vec<(u8, String)> = Vec::new();
+        for (index, check) in checks {
+            if let Check::Ports(ports) = check {
+                let address = waiting.places.address(*index);
+                let list: Vec<String> =
+                    ports.iter().map(|port| std::net::SocketAddr::new(address, *port).to_string()).collect();
+                targets.push((*index, list.join(",")));
+            }
+        }
+        let role = if waiting.record.helper.is_some() { Role::Helper } else { Role::Job };
+        let mut in_trouble = false;
+        while !targets.is_empty() {
+            let mut command = vec![crate::init::PATH.to_owned(), "connect".to_owned()];
+            command.extend(targets.iter().map(|(_, target)| target.clone()));
+            match self.run_inside(waiting.lease, waiting.record, role, command, ROUND_WITHIN).await {
+                Ok((_, said)) => {
+                    if std::mem::take(&mut in_trouble) {
+                        let _ = events.send(Event::NoTrouble).await;
+                    }
+                    // The words of a container: nothing but numbers of what was asked for.
+                    let numbers = said.lines().filter_map(|line| line.parse::<usize>().ok());
+                    let ready: Vec<u8> = numbers.filter_map(|number| Some(targets.get(number)?.0)).collect();
+                    for (index, _) in targets.extract_if(.., |(index, _)| ready.contains(index)) {
+                        let _ = events.send(Event::Ready(index)).await;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    in_trouble = true;
+                    let _ = events.send(Event::Trouble(format!("{error:#}"))).await;
+                    tokio::time::sleep(PAUSE_IN_TROUBLE).await;
                 }
             }
         }
-        if !targets.is_empty() {
-            let mut command = vec![crate::init::PATH.to_owned(), "connect".to_owned()];
-            command.extend(targets.iter().map(|(_, target)| target.clone()));
-            let role = if record.helper.is_some() { Role::Helper } else { Role::Job };
-            let (_, said) = self.run_inside(lease, record, role, command, ROUND_WITHIN).await?;
-            // The words of a container: nothing but numbers of what was asked for.
-            let numbers = said.lines().filter_map(|line| line.parse::<usize>().ok());
-            ready.extend(numbers.filter_map(|number| targets.get(number).map(|(index, _)| *index)));
-        }
-        Ok(ready)
     }
 
-    /// Those that have ended, with podman's words.
-    async fn ended(&self, services: &[Intended<'_>], waiting: &BTreeMap<u8, Check>) -> Vec<(u8, String)> {
-        let names: Vec<String> =
-            waiting.keys().map(|index| services[usize::from(*index)].container().to_owned()).collect();
-        // What can't be looked at now is looked at again.
-        let states = self.podman.states(&names).await.unwrap_or_default();
-        let ended = states.into_iter().filter(|state| !state.running).filter_map(|state| {
-            let index = waiting.keys().find(|index| services[usize::from(**index)].container() == state.name)?;
-            Some((*index, state.words))
-        });
-        ended.collect()
+    /// Looks for services that have ended.
+    async fn watch_ends(&self, waiting: Waiting<'_>, checks: &BTreeMap<u8, Check>, events: &Sender<Event>) {
+        let container = |index: &u8| waiting.services[usize::from(*index)].container();
+        let names: Vec<String> = checks.keys().map(|index| container(index).to_owned()).collect();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // What can't be looked at now is looked at again.
+            let states = self.podman.states(&names).await.unwrap_or_default();
+            for state in states.into_iter().filter(|state| !state.running) {
+                if let Some(index) = checks.keys().find(|index| container(index) == state.name) {
+                    let _ = events.send(Event::Ended(*index, state.words)).await;
+                }
+            }
+        }
     }
 
     async fn show_failed(&self, service: &Intended<'_>, words: &str, after: Duration, log: &JobLog) {

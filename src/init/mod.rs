@@ -18,6 +18,7 @@ mod shell;
 mod stage;
 pub mod usage;
 mod users;
+mod within;
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -46,7 +47,9 @@ const USAGE: &str =
   windlass-init identify USER
                         print the ids of a user of the image
   windlass-init become PROGRAM [ARGUMENT...]
-                        become a service's program, with the variables that come through descriptor 3";
+                        become a service's program, with the variables that come through descriptor 3
+  windlass-init within MILLISECONDS PROGRAM [ARGUMENT...]
+                        run a check of a service's health, and end it when its time is over";
 
 /// Runs the program with these arguments (without its name).
 ///
@@ -62,6 +65,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             return Ok(());
         }
         [mode, line @ ..] if mode == "become" => return service::run(line),
+        [mode, limit, line @ ..] if mode == "within" => return within::run(limit, line),
         [mode] => mode.as_str(),
         _ => bail!("{USAGE}"),
     };

@@ -86,6 +86,8 @@ fn arguments(spec: &ContainerSpec, init: &str, parent: Option<&str>) -> Vec<Stri
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
     add(&["--pull", "never", "--restart", "no", "--log-driver", "none", "--no-healthcheck"]);
+    // The proxies of podman's own environment are for its pulls.
+    add(&["--http-proxy=false"]);
     for (key, value) in spec.labels.pairs() {
         add(&["--label", &format!("{LABEL}.{key}={value}")]);
     }
@@ -163,6 +165,7 @@ mod tests {
             "--volume /x/init:/.windlass-init:ro",
             "--volume /x/b:/builds:rw",
             "--preserve-fds 1",
+            "--http-proxy=false",
             "--cgroup-parent a.slice",
         ] {
             assert!(line.contains(words), "{words} in {line}");

@@ -92,6 +92,10 @@ pub struct Limits {
     controllers: Vec<String>,
     /// Why a limit that is not among them is not.
     reason: String,
+    /// Whether the kernel bounds swap, or why not.
+    swap: Result<(), String>,
+    /// Whether a disk's scheduler heeds weights, or why not.
+    io: Result<(), String>,
     /// Whether a container's own file system can be bounded, or why not.
     storage: Result<(), String>,
 }
@@ -106,7 +110,8 @@ impl Limits {
     /// The same for a podman of this user.
     #[must_use]
     pub fn of_user(user: Uid) -> Self {
-        Self::read(Path::new("/sys/fs/cgroup"), user)
+        let root = Path::new("/sys/fs/cgroup");
+        Self { swap: check_swap(root), io: check_io_weight(root, Path::new("/sys/block")), ..Self::read(root, user) }
     }
 
     /// The same on this storage of podman's.
@@ -137,36 +142,32 @@ impl Limits {
             return Self::version_1(root, user);
         };
         if user.is_root() {
-            return Self {
-                controllers: all,
-                reason: "the kernel offers no such cgroup controller".to_owned(),
-                storage: Ok(()),
-            };
+            return Self { controllers: all, ..Self::without("the kernel offers no such cgroup controller") };
         }
         let slice = format!("user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers");
         let controllers = words(root.join(slice)).unwrap_or_default();
         Self {
             controllers,
-            reason: format!(
+            ..Self::without(&format!(
                 "systemd delegates no such cgroup controller to user {user} (lingering, and Delegate= of user@{user}.service)"
-            ),
-            storage: Ok(()),
+            ))
         }
+    }
+
+    /// Without any controller, for this reason.
+    fn without(reason: &str) -> Self {
+        Self { controllers: Vec::new(), reason: reason.to_owned(), swap: Ok(()), io: Ok(()), storage: Ok(()) }
     }
 
     fn version_1(root: &Path, user: Uid) -> Self {
         if !user.is_root() {
-            return Self {
-                controllers: Vec::new(),
-                reason: "rootless podman has no limits on cgroup v1; boot with cgroup v2".to_owned(),
-                storage: Ok(()),
-            };
+            return Self::without("rootless podman has no limits on cgroup v1; boot with cgroup v2");
         }
         // Its name there is another.
         let known = [("memory", "memory"), ("cpu", "cpu"), ("pids", "pids"), ("cpuset", "cpuset"), ("blkio", "io")];
         let there = known.into_iter().filter(|(directory, _)| root.join(directory).is_dir());
         let controllers = there.map(|(_, name)| name.to_owned()).collect();
-        Self { controllers, reason: "this cgroup v1 controller is not mounted".to_owned(), storage: Ok(()) }
+        Self { controllers, ..Self::without("this cgroup v1 controller is not mounted") }
     }
 
     /// What is configured and can't be enforced here, one sentence for each.
@@ -193,13 +194,47 @@ impl Limits {
     /// # Errors
     /// The reason, in words.
     pub fn check(&self, limit: Limit) -> Result<(), String> {
-        let reason = match (limit.controller(), &self.storage) {
+        let further = match limit {
+            Limit::MemorySwap => &self.swap,
+            Limit::IoWeight => &self.io,
+            Limit::StorageSize => &self.storage,
+            _ => &Ok(()),
+        };
+        let reason = match (limit.controller(), further) {
             (Some(wanted), _) if !self.controllers.iter().any(|name| name == wanted) => &self.reason,
-            (None, Err(reason)) => reason,
+            (_, Err(reason)) => reason,
             _ => return Ok(()),
         };
         Err(format!("the limit `{}` can't be enforced on this host and is left out: {reason}", limit.key()))
     }
+}
+
+/// Whether the kernel counts swap for cgroups, by the file of the memory controller that bounds it.
+fn check_swap(root: &Path) -> Result<(), String> {
+    let remedy = "the kernel counts no swap for cgroups (swapaccount=1 on its command line)";
+    let counted = if root.join("cgroup.controllers").exists() {
+        // The root has no such files, and a cgroup without the controller says nothing.
+        let mut limited = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        limited.find(|path| path.join("memory.max").exists()).is_none_or(|path| path.join("memory.swap.max").exists())
+    } else {
+        !root.join("memory").is_dir() || root.join("memory/memory.memsw.limit_in_bytes").exists()
+    };
+    if counted { Ok(()) } else { Err(remedy.to_owned()) }
+}
+
+/// Whether a disk heeds the weights of cgroups: by the scheduler bfq (before Linux 5.0 cfq too), or on cgroup v2 by io.cost.
+fn check_io_weight(root: &Path, blocks: &Path) -> Result<(), String> {
+    let by_cost = std::fs::read_to_string(root.join("io.cost.qos")).is_ok_and(|text| text.contains("enable=1"));
+    let heeds = |path: PathBuf| {
+        let scheduler = std::fs::read_to_string(path.join("queue/scheduler")).unwrap_or_default();
+        scheduler.contains("[bfq]") || scheduler.contains("[cfq]")
+    };
+    let mut disks = std::fs::read_dir(blocks).into_iter().flatten().flatten().map(|entry| entry.path());
+    if by_cost || disks.any(heeds) {
+        return Ok(());
+    }
+    Err("no disk of this host heeds weights (the scheduler bfq in /sys/block/*/queue/scheduler, or io.cost.qos of cgroup v2)"
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -228,5 +263,43 @@ mod tests {
         let limits = Limits::read(root.path(), Uid::from_raw(0));
         assert!(limits.check(Limit::Memory).is_ok() && limits.check(Limit::Pids).is_err());
         assert!(Limits::read(root.path(), Uid::from_raw(5)).check(Limit::Memory).is_err());
+    }
+
+    #[test]
+    fn swap_is_bounded_where_the_kernel_counts_it() {
+        for (mark, group, limit, swap) in [
+            ("cgroup.controllers", "system.slice", "memory.max", "memory.swap.max"),
+            ("memory/memory.stat", "memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+        ] {
+            let root = tempfile::tempdir().expect("tempdir");
+            let file = |path: &str| std::fs::write(root.path().join(path), "memory\n").expect("write");
+            std::fs::create_dir(root.path().join(group)).expect("mkdir");
+            file(mark);
+            file(&format!("{group}/{limit}"));
+            let reason = check_swap(root.path()).expect_err("not counted");
+            let limits = Limits { swap: Err(reason), ..Limits::read(root.path(), Uid::from_raw(0)) };
+            assert!(limits.check(Limit::Memory).is_ok());
+            assert!(limits.check(Limit::MemorySwap).expect_err("not counted").contains("swapaccount=1"));
+            file(&format!("{group}/{swap}"));
+            assert_eq!(check_swap(root.path()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn weights_of_disks_count_where_a_scheduler_heeds_them() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let queue = root.path().join("block/sda/queue");
+        std::fs::create_dir_all(&queue).expect("mkdir");
+        let check = || check_io_weight(root.path(), &root.path().join("block"));
+        let scheduler = |text: &str| std::fs::write(queue.join("scheduler"), text).expect("write");
+        scheduler("[mq-deadline] bfq none\n");
+        assert!(check().expect_err("ignored").contains("bfq"));
+        let limits = Limits { io: check(), controllers: vec!["io".to_owned()], ..Limits::without("") };
+        assert!(limits.check(Limit::IoWeight).expect_err("ignored").contains("`io_weight` can't be enforced"));
+        scheduler("mq-deadline [bfq] none\n");
+        assert_eq!(check(), Ok(()));
+        scheduler("[none]\n");
+        std::fs::write(root.path().join("io.cost.qos"), "254:0 enable=1 ctrl=auto\n").expect("write");
+        assert_eq!(check(), Ok(()));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -13,6 +14,8 @@ use crate::job::ImageRef;
 const DIGESTS_MAX: usize = 4;
 /// Images whose description is remembered.
 const KNOWN_MAX: usize = 256;
+/// How long a HEALTHCHECK may take whose image does not say (Dockerfile's own default).
+const HEALTHCHECK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is needed of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Image {
     pub ports: Vec<u16>,
     /// HEALTHCHECK, as `CMD` and words or `CMD-SHELL` and a command; empty when there is none.
     pub healthcheck: Vec<String>,
+    /// How long one HEALTHCHECK may take.
+    pub healthcheck_within: Duration,
     /// Its size in bytes.
     pub size: u64,
     /// Under which names and digests registries have it.
@@ -62,10 +67,13 @@ impl Image {
         &self.architecture
     }
 
-    /// Whether it is what was asked for.
+    /// Whether it is for the platform that was asked for, or that the host has.
     #[must_use]
     pub fn fits(&self, platform: Option<&str>) -> bool {
-        let Some(platform) = platform else { return true };
+        let Some(platform) = platform else {
+            // Images made by hand often say nothing.
+            return self.architecture.is_empty() || self.architecture == own_architecture();
+        };
         // `linux/arm64/v8`: variants of one architecture run each other's programs often enough.
         platform.split('/').nth(1).unwrap_or(platform) == self.architecture
     }
@@ -86,6 +94,17 @@ impl Image {
         };
         std::env::consts::ARCH == here
             || std::path::Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{emulator}")).exists()
+    }
+}
+
+/// This host's architecture, in Go's words.
+fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
     }
 }
 
@@ -112,6 +131,9 @@ struct Inspected {
 struct Healthcheck {
     #[serde(default)]
     test: Option<Vec<String>>,
+    /// In nanoseconds; 0 says nothing.
+    #[serde(default)]
+    timeout: i64,
 }
 
 #[derive(Deserialize, Default)]
@@ -134,12 +156,17 @@ fn parse(text: &str) -> Result<Image, String> {
     let mut ports: Vec<u16> =
         exposed.keys().filter_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok()).collect();
     ports.sort_unstable();
-    let test = image.healthcheck.and_then(|check| check.test).unwrap_or_default();
+    let (test, timeout) = image.healthcheck.map(|check| (check.test, check.timeout)).unwrap_or_default();
+    let test = test.unwrap_or_default();
     Ok(Image {
         id: image.id,
         digest: image.digest.filter(|digest| !digest.is_empty()),
         ports,
         healthcheck: if test.first().is_some_and(|word| word == "NONE") { Vec::new() } else { test },
+        healthcheck_within: match u64::try_from(timeout) {
+            Ok(0) | Err(_) => HEALTHCHECK_WITHIN,
+            Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
+        },
         size: image.size,
         repo_digests: image.repo_digests.unwrap_or_default(),
         architecture: image.architecture,
@@ -183,20 +210,31 @@ impl Podman {
     /// # Errors
     /// podman's words, unless they are that there is no such image.
     pub async fn image(&self, name: &ImageRef) -> Result<Option<Image>, PodmanError> {
+        self.image_of(name.as_str()).await
+    }
+
+    /// The image with this id, if the host has it.
+    ///
+    /// # Errors
+    /// As [`Podman::image`].
+    pub async fn image_with_id(&self, id: &str) -> Result<Option<Image>, PodmanError> {
+        self.image_of(id).await
+    }
+
+    async fn image_of(&self, name: &str) -> Result<Option<Image>, PodmanError> {
         let mark = self.storage.get().and_then(Storage::images_mark);
-        if let Some(image) = self.known.get(name.as_str(), mark) {
+        if let Some(image) = self.known.get(name, mark) {
             return Ok(Some(image));
         }
         let image = self.inspect_image(name).await?;
         if let Some(image) = &image {
-            self.known.insert(name.as_str(), image, mark);
+            self.known.insert(name, image, mark);
         }
         Ok(image)
     }
 
-    async fn inspect_image(&self, name: &ImageRef) -> Result<Option<Image>, PodmanError> {
-        let arguments =
-            [&strings(["image", "inspect", "--format", "json", "--"])[..], &[name.as_str().to_owned()]].concat();
+    async fn inspect_image(&self, name: &str) -> Result<Option<Image>, PodmanError> {
+        let arguments = [&strings(["image", "inspect", "--format", "json", "--"])[..], &[name.to_owned()]].concat();
         match self.call(&arguments).await {
             Ok(text) => parse(&text).map(Some).map_err(|message| PodmanError {
                 operation: "image inspect".to_owned(),
@@ -226,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn without_a_platform_an_image_is_for_the_host_or_says_nothing() {
+        let image =
+            |architecture: &str| parse(&format!(r#"[{{"Id":"abc","Architecture":"{architecture}"}}]"#)).expect("valid");
+        assert!(image(own_architecture()).fits(None) && image("").fits(None));
+        assert!(!image("mips64le").fits(None) && image("mips64le").fits(Some("linux/mips64le")));
+    }
+
+    #[test]
     fn what_podman_said_holds_until_its_images_change() {
         let directory = tempfile::tempdir().expect("tempdir");
         let mark = |text: &str| {
@@ -252,6 +298,9 @@ mod tests {
     fn ports_and_healthcheck_are_read() {
         let image = parse(r#"[{"Id":"abc","Config":{"ExposedPorts":{"5432/tcp":{},"53/udp":{},"80":{}}},"Healthcheck":{"Test":["CMD","x"]}}]"#).expect("valid");
         assert_eq!((image.ports, image.healthcheck), (vec![80, 5432], vec!["CMD".to_owned(), "x".to_owned()]));
+        assert_eq!(image.healthcheck_within, HEALTHCHECK_WITHIN);
+        let hasty = parse(r#"[{"Id":"abc","Healthcheck":{"Test":["CMD","x"],"Timeout":2000000000}}]"#).expect("valid");
+        assert_eq!(hasty.healthcheck_within, Duration::from_secs(2));
         assert!(parse(r#"[{"Id":"abc","Healthcheck":{"Test":["NONE"]}}]"#).expect("valid").healthcheck.is_empty());
     }
 

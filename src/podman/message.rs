@@ -52,11 +52,10 @@ impl PullFailure {
         }
     }
 
-    /// What a registry, or the way to it, said.
+    /// What a registry, or the way to it, said, in the words of [`essence`].
     fn of(said: &str) -> Self {
-        let said = said.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if has(&["toomanyrequests", "too many requests", "rate limit"]) {
+        if has(&["toomanyrequests", "too many requests", "rate limit", "statuscode: 429"]) {
             Self::Limited
         } else if has(&[
             "unauthorized",
@@ -64,6 +63,9 @@ impl PullFailure {
             "access to the resource is denied",
             "denied:",
             "403 (forbidden)",
+            // A refusal without a word of its own: no JSON in it.
+            "statuscode: 401",
+            "statuscode: 403",
             "invalid username/password",
             "is blocked in",
         ]) {
@@ -73,6 +75,7 @@ impl PullFailure {
             "name unknown",
             "repository not found",
             "404 (not found)",
+            "statuscode: 404",
             "not found: manifest",
             "requested image's manifest",
             "no image found in manifest list for architecture",
@@ -81,12 +84,18 @@ impl PullFailure {
             Self::Missing
         } else if has(&["short-name", "unqualified-search", "invalid reference format", "parsing reference"]) {
             Self::Invalid
-        } else if has(&["x509", "certificate", "tls:", "http response to https", "no space left on device"]) {
+        } else if has(&DISTRUST) || has(&[FULL]) {
             Self::Host
         } else if has(&[
             "connection refused",
             "no such host",
+            "server misbehaving",
+            "temporary failure in name resolution",
             "i/o timeout",
+            "tls handshake timeout",
+            "timeout awaiting response headers",
+            "context deadline exceeded",
+            "connection timed out",
             "network is unreachable",
             "no route to host",
             "connection reset",
@@ -97,6 +106,7 @@ impl PullFailure {
             "503 (service unavailable)",
             "504 (gateway timeout",
             "received unexpected http status: 5",
+            "statuscode: 5",
         ]) {
             Self::Unreachable
         } else {
@@ -114,6 +124,30 @@ impl PullFailure {
     }
 }
 
+/// What Go says of a certificate or of TLS that it does not like.
+const DISTRUST: [&str; 4] = ["x509", "certificate", "tls:", "http response to https"];
+/// What the kernel says of a full disk.
+const FULL: &str = "no space left on device";
+/// What is no name though there is a slash in it.
+const SLASHED: [&str; 3] = ["i/o", "net/http", "username/password"];
+
+/// What was said, in small letters and without the names of images, registries and addresses in it: whoever chooses a name is not to
+/// choose what its failure is taken for.
+fn essence(said: &str) -> String {
+    let words: Vec<String> = said.split_whitespace().map(str::to_lowercase).collect();
+    let is_name = |at: usize| {
+        let word = &words[at];
+        let before = |back: usize| at.checked_sub(back).map_or("", |at| words[at].as_str());
+        let after = words.get(at + 1).map_or("", String::as_str);
+        let slashed = word.contains('/') && !SLASHED.contains(&word.trim_end_matches([':', ',']));
+        let tag = before(1) == "manifest" && after == "in";
+        let host = before(1) == "lookup" || before(2) == "container" && before(1) == "registry";
+        slashed || word.contains('"') || tag || host
+    };
+    let kept: Vec<&str> = (0..words.len()).filter(|at| !is_name(*at)).map(|at| words[at].as_str()).collect();
+    kept.join(" ")
+}
+
 /// A failure in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
@@ -127,9 +161,10 @@ pub struct Explained {
 #[must_use]
 pub fn explain_pull(image: &ImageRef, error: &PodmanError) -> Explained {
     let said = &error.message;
-    let kind = PullFailure::of(said);
+    let essence = essence(said);
+    let kind = PullFailure::of(&essence);
     let registry = said.rsplit_once(": ").map_or(said.as_str(), |(_, words)| words);
-    let has = |words: &[&str]| words.iter().any(|word| said.to_lowercase().contains(word));
+    let has = |words: &[&str]| words.iter().any(|word| essence.contains(word));
     let message = match kind {
         PullFailure::Limited => format!(
             "the registry's pull limit was met for image {image}. Later, with credentials, or from a mirror it will work. The registry: {said}"
@@ -150,10 +185,10 @@ pub fn explain_pull(image: &ImageRef, error: &PodmanError) -> Explained {
         PullFailure::Unreachable => {
             format!("the registry of image {image} can't be reached from this host, or fails. podman: {said}")
         }
-        PullFailure::Host if has(&["no space left on device"]) => {
+        PullFailure::Host if has(&[FULL]) => {
             format!("this host's disk is full: image {image} could not be stored. podman: {said}")
         }
-        PullFailure::Host if has(&["x509", "certificate", "tls:", "http response to https"]) => format!(
+        PullFailure::Host if has(&DISTRUST) => format!(
             "this host does not trust the registry of image {image}; see containers-registries.conf(5) and containers-certs.d(5). podman: {said}"
         ),
         PullFailure::Host => format!("image {image} could not be pulled. podman: {said}"),
@@ -187,6 +222,8 @@ mod tests {
             "initializing source docker://r.example.com/g/x:1: reading manifest 1 in r.example.com/g/x: manifest unknown: manifest unknown",
             "initializing source docker://x: reading manifest: unauthorized: authentication required",
             "initializing source docker://x: requested access to the resource is denied",
+            "initializing source docker://r.example.com/g/x:1: reading manifest 1 in r.example.com/g/x: StatusCode: 403, ",
+            "Requesting bearer token: invalid status code from registry 403 (Forbidden)",
             "short-name \"x\" did not resolve to an alias and no unqualified-search registries are defined",
         ];
         for case in cases {
@@ -208,5 +245,40 @@ mod tests {
         for case in cases {
             assert_eq!(explained(case).kind.class(), FailureClass::System, "{case}");
         }
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        let cases = [
+            "pinging container registry r.example.com: Get \"https://r.example.com/v2/\": net/http: TLS handshake timeout",
+            "Get \"https://r.example.com/v2/\": context deadline exceeded",
+            "Get \"https://r.example.com/v2/\": net/http: timeout awaiting response headers",
+            "pinging container registry r.example.com: dial tcp: lookup r.example.com on 192.0.2.53:53: server misbehaving",
+            "dial tcp: lookup r.example.com: Temporary failure in name resolution",
+            "dial tcp 192.0.2.7:443: connect: connection timed out",
+            "dial tcp: lookup r.example.com on 192.0.2.53:53: read udp 192.0.2.1:4->192.0.2.53:53: i/o timeout",
+            "reading manifest 1 in r.example.com/g/x: StatusCode: 502, <html>",
+        ];
+        for case in cases {
+            assert_eq!(explained(case).kind, PullFailure::Unreachable, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_decide_what_its_failure_is() {
+        let cases = [
+            "initializing source docker://r.example.com/x509/certificate:1: reading manifest 1 in r.example.com/x509/certificate: received unexpected HTTP status: 503 Service Unavailable",
+            "initializing source docker://unauthorized.example.com/g/x:denied: reading manifest denied: in r.example.com/g/x: Get \"https://r.example.com/v2/tls:/manifests/x509\": EOF",
+            "reading manifest x509 in r.example.com/g/x: received unexpected HTTP status: 500 Internal Server Error",
+            "pinging container registry certificate.example.com: Get \"https://certificate.example.com/v2/\": dial tcp: lookup certificate.example.com: no such host",
+            "(Mirrors also failed: [mirror.example.com/x509/g:1: reading manifest]): r.example.com/x509/g:1: connection refused",
+        ];
+        for case in cases {
+            let Explained { kind, message } = explained(case);
+            assert_eq!(kind, PullFailure::Unreachable, "{case}");
+            assert!(!message.contains("does not trust") && message.contains(case), "{message}");
+        }
+        let refused = "reading manifest eof in r.example.com/connection/refused: manifest unknown";
+        assert_eq!(explained(refused).kind, PullFailure::Missing);
     }
 }

@@ -57,7 +57,7 @@ pub use info::Info;
 pub use list::{Found, Labels, name_of};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
-pub use pull::{Pull, PullOptions, Pulled, Pulls};
+pub use pull::{Came, Pull, PullOptions, Pulled, Pulls};
 pub use service::{ServiceSpec, ServiceState};
 pub use storage::Storage;
 
@@ -65,6 +65,8 @@ pub use storage::Storage;
 const CALLS_MAX: usize = 8;
 /// Pulls at once, beside those: a registry that trickles must not hinder what makes and ends containers.
 const PULLS_MAX: usize = 4;
+/// Checks of services' health at once, beside both: one that hangs must not hinder them either.
+const CHECKS_MAX: usize = 16;
 
 /// How long a podman that was silent may take to answer whoever asks whether it is, and between two looks.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -103,9 +105,10 @@ pub struct Podman {
     /// Whom its processes run as; none: this process's user.
     account: Option<Account>,
     environment: Vec<(OsString, OsString)>,
-    /// Never closed, as is the next.
+    /// Never closed, as are the next two.
     calls: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
     /// Where its images are, once it was asked.
     storage: OnceLock<Storage>,
     /// Whether systemd makes the cgroups of its containers, once it was asked.
@@ -132,6 +135,7 @@ impl Podman {
             environment,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
+            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
             storage: OnceLock::new(),
             cgroups_by_systemd: OnceLock::new(),
             known: image::Known::default(),
@@ -229,15 +233,16 @@ impl Podman {
         self.run(arguments, limit, Io { inherited, ..Io::default() }, turn.ok(), never).await
     }
 
-    /// As [`Podman::call`], with these variables in podman's own environment.
-    async fn call_with_environment(
+    /// As [`Podman::call`], within `limit`, with these variables in podman's own environment, for a check of a service's health.
+    async fn call_for_check(
         &self,
         arguments: &[String],
         variables: &[(String, Secret)],
+        limit: Duration,
     ) -> Result<String, PodmanError> {
-        let turn = Arc::clone(&self.calls).acquire_owned().await;
+        let turn = Arc::clone(&self.checks).acquire_owned().await;
         let never = CancellationToken::new();
-        self.run(arguments, self.settings.timeout, Io { variables, ..Io::default() }, turn.ok(), never).await
+        self.run(arguments, limit, Io { variables, ..Io::default() }, turn.ok(), never).await
     }
 
     /// As [`Podman::call`], but what podman printed on stderr comes too.

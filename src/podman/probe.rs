@@ -28,6 +28,8 @@ fn arguments(
     let mut all = strings(["run", "--rm", "--name"]);
     all.push(format!("windlass-doctor-{container}"));
     all.extend(strings(["--pull", "never", "--log-driver", "none", "--no-healthcheck", "--user", "0:0"]));
+    // It is to see what a job sees.
+    all.extend(strings(["--http-proxy=false"]));
     all.extend(["--label".to_owned(), format!("{LABEL}.doctor=1")]);
     all.extend(["--volume".to_owned(), format!("{init}:{}:ro", crate::init::PATH)]);
     all.extend(["--entrypoint".to_owned(), format!("[\"{}\"]", crate::init::PATH)]);
@@ -87,7 +89,12 @@ mod tests {
         let settings = NetworkSettings { mode: Network::Host, dns: vec!["192.0.2.53".into()], ..Default::default() };
         let line = arguments("localhost/x:7", "/i", UserMap::NoMap, &settings, None, &["probe".into(), "a:1".into()]);
         let line = line.join(" ");
-        for words in ["run --rm --name windlass-doctor-7", "--userns nomap", "--network host --dns 192.0.2.53"] {
+        for words in [
+            "run --rm --name windlass-doctor-7",
+            "--userns nomap",
+            "--network host --dns 192.0.2.53",
+            "--http-proxy=false",
+        ] {
             assert!(line.contains(words), "{words} in {line}");
         }
         assert!(line.ends_with("-- localhost/x:7 probe a:1"), "{line}");

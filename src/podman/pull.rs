@@ -44,7 +44,16 @@ pub enum Pulled {
     Already,
 }
 
-type Outcome = Option<Result<Pulled, PodmanError>>;
+/// What came of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Came {
+    /// How it came.
+    pub how: Pulled,
+    /// The image's id as podman printed it. Its tag may be another's by now: a pull for another platform moves it.
+    pub id: Option<String>,
+}
+
+type Outcome = Option<Result<Came, PodmanError>>;
 type Table = HashMap<Pull, Arc<watch::Sender<Outcome>>>;
 
 /// The pulls under way.
@@ -68,7 +77,7 @@ impl Pulls {
         podman: &Arc<Podman>,
         pull: &Pull,
         options: &PullOptions,
-    ) -> Result<(bool, Pulled), (bool, PodmanError)> {
+    ) -> Result<(bool, Came), (bool, PodmanError)> {
         let (mut outcome, own) = self.join(podman, pull, options);
         let given_up =
             || PodmanError { operation: "pull".to_owned(), message: "it was given up".to_owned(), code: None };
@@ -77,8 +86,8 @@ impl Pulls {
             Err(_) => Err(given_up()),
         };
         match result {
-            Ok(Pulled::ByThis) if !own => Ok((own, Pulled::ByAnother)),
-            Ok(pulled) => Ok((own, pulled)),
+            Ok(Came { how: Pulled::ByThis, id }) if !own => Ok((own, Came { how: Pulled::ByAnother, id })),
+            Ok(came) => Ok((own, came)),
             Err(error) => Err((own, error)),
         }
     }
@@ -138,13 +147,13 @@ impl Podman {
         arguments: &[String],
         options: &PullOptions,
         stop: CancellationToken,
-    ) -> Result<Pulled, PodmanError> {
+    ) -> Result<Came, PodmanError> {
         // Whoever looked before a pull ended comes here after it.
         if options.unless_present && self.call(&strings(["image", "exists", "--", image])).await.is_ok() {
-            return Ok(Pulled::Already);
+            return Ok(Came { how: Pulled::Already, id: None });
         }
-        self.call_for_pull(arguments, stop).await?;
-        Ok(if options.anonymous { Pulled::Anonymously } else { Pulled::ByThis })
+        let said = self.call_for_pull(arguments, stop).await?;
+        Ok(Came { how: if options.anonymous { Pulled::Anonymously } else { Pulled::ByThis }, id: id_in(&said) })
     }
 
     /// Pulls, whatever others pull meanwhile.
@@ -154,6 +163,12 @@ impl Podman {
     pub async fn pull(&self, pull: &Pull, options: &PullOptions) -> Result<(), PodmanError> {
         self.call_for_pull(&arguments(pull, options), CancellationToken::new()).await.map(drop)
     }
+}
+
+/// The image's id in what `podman pull --quiet` printed.
+fn id_in(said: &str) -> Option<String> {
+    let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    said.lines().map(str::trim).rfind(is_id).map(str::to_owned)
 }
 
 /// The arguments of `podman pull`.
@@ -212,6 +227,13 @@ mod tests {
         };
         let expected = "pull --quiet --platform linux/arm64 --authfile /x/auth.json --cert-dir /x/certs -- docker.io/library/alpine:latest";
         assert_eq!(arguments(&pull, &options).join(" "), expected);
+    }
+
+    #[test]
+    fn the_id_is_what_podman_printed() {
+        let id = "5c40b3c27b9f13c873fefb2139765c56ce97fd50230f1f2d5c91e55dec171907";
+        assert_eq!(id_in(&format!("{id}\n")).as_deref(), Some(id));
+        assert_eq!(id_in("Storing signatures\n"), None);
     }
 
     async fn until(path: std::path::PathBuf) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -14,6 +15,8 @@ use crate::job::Secret;
 
 /// Longest log that podman keeps of a service.
 const LOG_MAX: &str = "10mb";
+/// What podman may need beyond the time of a check of health.
+const AROUND_CHECK: Duration = Duration::from_secs(10);
 /// Bytes in a pipe at most (/proc/sys/fs/pipe-max-size).
 const PIPE_MAX: i32 = 1 << 20;
 
@@ -63,6 +66,8 @@ fn arguments(spec: &ServiceSpec, init: &str, parent: Option<&str>) -> Vec<String
     ]);
     // Checked by the daemon: podman's own timers need systemd, and know no secret variables.
     add(&["--no-healthcheck"]);
+    // The proxies of podman's own environment are for its pulls.
+    add(&["--http-proxy=false"]);
     for (key, value) in spec.labels.pairs() {
         add(&["--label", &format!("{LABEL}.{key}={value}")]);
     }
@@ -115,14 +120,21 @@ impl Podman {
         self.call_with(&line, limit, Some(&pipe)).await.map(drop)
     }
 
-    /// Runs a check of health (HEALTHCHECK) in a container once, with these variables; true when it is healthy.
-    pub async fn is_healthy(&self, container: &str, check: &[String], secrets: &[(String, Secret)]) -> bool {
+    /// Runs a check of health (HEALTHCHECK) in a container once, with these variables; true when it is healthy within this time.
+    pub async fn is_healthy(
+        &self,
+        container: &str,
+        check: &[String],
+        secrets: &[(String, Secret)],
+        within: Duration,
+    ) -> bool {
         let mut line = strings(["exec"]);
         for (name, _) in secrets {
             // Without a value podman takes it from its own environment, which only this user can read.
             line.extend(["--env".to_owned(), name.clone()]);
         }
-        line.push(container.to_owned());
+        line.extend([container, crate::init::PATH, "within"].map(str::to_owned));
+        line.push(within.as_millis().to_string());
         match check {
             [shell, command] if shell == "CMD-SHELL" => {
                 line.extend(["/bin/sh".to_owned(), "-c".to_owned(), command.clone()]);
@@ -130,7 +142,8 @@ impl Podman {
             [_, command @ ..] => line.extend_from_slice(command),
             [] => return true,
         }
-        self.call_with_environment(&line, secrets).await.is_ok()
+        // It ends by itself; podman needs a moment around it.
+        self.call_for_check(&line, secrets, within + AROUND_CHECK).await.is_ok()
     }
 
     /// The states of these containers.
@@ -201,6 +214,7 @@ mod tests {
             "--preserve-fds 1",
             "--memory 1048576b",
             "--user 70",
+            "--http-proxy=false",
         ] {
             assert!(line.contains(words), "{words} in {line}");
         }

@@ -282,13 +282,13 @@ async fn stage(
                 Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
                 _ => StageEnd::Gone,
             },
-            Some(text) = logs.lines.recv() => reply(channel, Reply::Log { text }).await?,
+            Some(text) = logs.next() => reply(channel, Reply::Log { text }).await?,
             () = lease.ended.cancelled() => return Err(ended(lease)),
             // The shim finds the next daemon; the stage does not notice.
             () = shutdown.cancelled() => return Ok(()),
         }
     };
-    while let Ok(text) = logs.lines.try_recv() {
+    for text in logs.rest() {
         reply(channel, Reply::Log { text }).await?;
     }
     match executor.close_stage(call, end).await {
