@@ -70,6 +70,28 @@ impl Watched {
         until("the image is seen", seconds(30), || self.finding(image)["age"]["digest"].is_string());
     }
 
+    /// Waits until images/base is to be built because this image moved, and looks at how that is told, to people and to programs.
+    fn says_why(&self, image: &str) {
+        let plan = || self.chain.json(&["plan"]);
+        until("it is to be built", seconds(30), || plan()["steps"].as_array().is_some_and(|steps| !steps.is_empty()));
+        let plan = plan();
+        let expected = json!([{
+            "path": "images/base", "step": "held", "words": "due, and held back", "because": [image],
+        }]);
+        assert_eq!(plan["steps"], expected, "{plan}");
+        let project = self.chain.project("images/base");
+        assert_eq!((&project["state"], &project["because"]), (&json!("held"), &json!([image])), "{project}");
+        assert_eq!(self.chain.project("images/other")["because"], json!([]));
+        let shown = |arguments: &[&str]| String::from_utf8(self.chain.run(arguments).stdout).unwrap();
+        let line = |text: &str, words: &[&str]| text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        let plan = shown(&["plan"]);
+        assert!(line(&plan, &["held", "images/base", image]), "{plan}");
+        let table = shown(&["status"]);
+        assert!(line(&table, &["images/base", "due", image]), "{table}");
+        let whole = shown(&["status", "images/base"]);
+        assert!(line(&whole, &["because of", image]) && line(&whole, &["builds on", image, "it moved"]), "{whole}");
+    }
+
     fn starts(&self) -> [usize; 3] {
         [self.base, self.other, self.fixed].map(|project| self.chain.starts(project).len())
     }
@@ -91,7 +113,12 @@ fn an_image_that_moved_rebuilds_what_builds_on_it_once_and_nothing_else() {
     until_asked(&registry, "bases/debian", "stable", 3);
     assert_eq!(watched.starts(), [0, 0, 0], "seen for the first time, it has not moved");
     assert_eq!(watched.finding("debian:stable")["age"]["verdict"], "too-young");
+    // While nothing is started, plan and status say what would be, and why.
+    watched.chain.json(&["pause"]);
     Pushed::of(&["two"]).push(&registry, "bases/debian", "stable");
+    watched.says_why(&format!("127.0.0.1:{}/bases/debian:stable", registry.port));
+    assert_eq!(watched.starts(), [0, 0, 0]);
+    watched.chain.json(&["resume"]);
     let pipeline = watched.chain.started(watched.base, 0);
     let events = watched.chain.json(&["events", "--project", "images/base"]);
     let reason = events["starts"][0]["reason"].as_str().unwrap();
