@@ -7,6 +7,7 @@ mod chain;
 mod channel;
 mod checks;
 mod connection;
+mod end;
 mod feed;
 mod gate;
 mod hands;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures_util::StreamExt;
 use nix::fcntl::{Flock, FlockArg};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
@@ -157,22 +157,13 @@ impl Service {
         if let Some(chain) = self.chain {
             chain.spawn(&loops, Arc::clone(&self.line));
         }
-        // Apart from the loop below: the end does not wait for a reload that hangs. Nor is a late one noticed otherwise than by whoever
+        // A loop of its own: the end does not wait for a reload that hangs. One that is late is noticed by whoever
         // asked for it.
         let hangups = Arc::<Notify>::default();
         loops.spawn("reload", None, self.reload.run_forever(Arc::clone(&hangups), self.shutdown.clone()));
         health.set_serving(true);
         notify::ready();
-        let result = loop {
-            tokio::select! {
-                signal = self.signals.next() => match signal {
-                    Some(SIGHUP) => hangups.notify_one(),
-                    _ => break Ok(()),
-                },
-                result = &mut accept => break result.context("the socket's task")?,
-                error = loops.failed() => break Err(error),
-            }
-        };
+        let result = end::wait(&mut self.signals, &hangups, &mut accept, &loops).await;
         health.set_serving(false);
         notify::stopping();
         tracing::info!("windlassd ends; running jobs go on");
