@@ -159,7 +159,11 @@ impl Metrics {
         registry.register("feed_listeners", "Hosts that listen to the feed", self.feed_listeners.clone());
         registry.register("webhook_calls", "Calls of the webhook, by status", self.webhook_calls.clone());
         registry.register("chain_events", "Events that were stored, by what came of them", self.chain_events.clone());
-        registry.register("chain_starts", "Pipelines that the chain started, by outcome", self.chain_starts.clone());
+        registry.register(
+            "chain_starts",
+            "Pipelines that the chain started, by outcome; what came of one in doubt counts too",
+            self.chain_starts.clone(),
+        );
         registry.register("chain_syncs", "Looks at all projects, by result", self.chain_syncs.clone());
         registry.register_with_unit("chain_sync", "Looks at all projects", seconds(), self.chain_sync.clone());
         registry.register("history_dropped", "What the history could not take, in rows", self.history_dropped.clone());

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::support::account::Account;
 use crate::support::chain::{Chain, Diamond};
 use crate::support::gitlab::FakeGitlab;
+use crate::support::notices::Notices;
 use crate::support::programs::copy_program;
 use crate::support::wait::{seconds, until};
 
@@ -191,4 +192,22 @@ fn a_chain_that_can_not_work_keeps_the_daemon_from_starting_and_says_why() {
     chain.configure("");
     chain.host.start_daemon();
     chain.until_looked();
+}
+
+#[test]
+fn the_status_line_says_what_the_chain_does_as_soon_as_it_does_it() {
+    let notices = Notices::listen();
+    let gitlab = FakeGitlab::start();
+    let diamond = Diamond::make(&gitlab);
+    let chain = Chain::of_with(gitlab, "", notices.environment());
+    until("the webhook is there", seconds(30), || chain.gitlab.hooks(diamond.node).len() == 1);
+    notices.wait_for_status("chain: 0 running");
+    let pipeline = chain.gitlab.pipeline(diamond.base, &json!({"driven": true}));
+    chain.gitlab.bring(pipeline, "success");
+    let (ruby, node) = (chain.started(diamond.ruby, 0), chain.started(diamond.node, 0));
+    notices.wait_for_status("chain: 2 running, 1 due");
+    chain.gitlab.bring(ruby, "failed");
+    notices.wait_for_status("chain: 1 running, 1 failed, 1 blocked by images/ruby");
+    chain.gitlab.bring(node, "success");
+    notices.wait_for_status("chain: 0 running, 1 failed, 1 blocked by images/ruby");
 }

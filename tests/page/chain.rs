@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::browser::Browser;
-use crate::support::chain::Chain;
+use crate::support::chain::{Chain, SECRET};
 use crate::support::page::PageAt;
 use crate::support::registry::free_port;
 use crate::support::wait::{seconds, until};
@@ -81,10 +81,47 @@ fn a_chain_is_seen_from_stale_over_blocked_to_fresh_and_over_a_restart() {
     let app = chain.started(diamond.app, 0);
     chain.gitlab.bring(app, "success");
     until_state(&browser, "images/app", "fresh");
+    // When each was built last, and why.
+    let built = "return Array.from(document.querySelectorAll('#projects tbody tr'), (row) => row.cells[5].textContent)";
+    let built = browser.run(built);
+    assert_eq!(
+        built,
+        json!([
+            "images/ruby, images/node succeeded",
+            "not started by the chain: push",
+            "images/base succeeded",
+            "images/base succeeded"
+        ])
+    );
     browser.until_text("#rebuild", "the slowest link");
     assert_eq!(browser.count("#rebuild svg .bar"), 4, "{}", browser.text("#rebuild"));
     let scripts = browser.run("return document.scripts.length");
     assert_eq!(scripts, 1);
+}
+
+#[test]
+fn an_open_page_of_a_project_shows_events_that_change_no_state_and_what_became_of_them() {
+    let page = PageAt(free_port());
+    let (chain, diamond) = Chain::diamond(&page.settings());
+    let event = |pipeline: u64, branch: &str, status: &str| {
+        let body = json!({
+            "object_kind": "pipeline",
+            "object_attributes": {"id": pipeline, "ref": branch, "tag": false, "source": "push", "status": status},
+            "project": {"id": diamond.ruby, "path_with_namespace": "images/ruby"},
+        });
+        let reply = chain.call(&[("X-Gitlab-Token", SECRET)], body.to_string().as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    };
+    let browser = Browser::start();
+    browser.open(&page.url(&format!("/chain/{}", diamond.ruby)));
+    browser.until_live();
+    event(900_001, "feature", "running");
+    browser.until_text("#events", "of another branch");
+    // GitLab knows of no such pipeline: somebody looks, and all is as before.
+    event(900_002, "main", "running");
+    browser.until_text("#events", "900002");
+    browser.until_text("#events", "looked");
+    assert!(browser.text("#summary .state").contains("fresh"));
 }
 
 #[test]

@@ -78,13 +78,18 @@ impl Chain {
     /// One of the group `images` of this GitLab, with these settings over the defaults of tests: nothing settles, the timer is far
     /// away, and registries are asked nothing.
     pub fn of(gitlab: FakeGitlab, toml: &str) -> Self {
+        Self::of_with(gitlab, toml, Vec::new())
+    }
+
+    /// The same with variables that systemd would set for the daemon.
+    pub fn of_with(gitlab: FakeGitlab, toml: &str, environment: Vec<(String, String)>) -> Self {
         if !gitlab.knows(TOKEN) {
             gitlab.token(&json!({"token": TOKEN}));
         }
         let secrets = tempfile::tempdir().unwrap();
         let port = free_port();
-        let chain =
-            Self { host: Host::configured(&settings(&gitlab, secrets.path(), port, toml)), gitlab, port, secrets };
+        let settings = settings(&gitlab, secrets.path(), port, toml);
+        let chain = Self { host: Host::with_environment(&settings, environment), gitlab, port, secrets };
         chain.until_looked();
         chain
     }
