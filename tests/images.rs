@@ -219,10 +219,11 @@ fn push_for_two_platforms(host: &Host, registry: &Registry) -> [String; 2] {
             podman(&["rmi", &source]);
             let mut tar = host.storage.command();
             let container = podman(&["create", &base, "true"]);
-            let tar = tar.args(["export", &container]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let mut tar = tar.args(["export", &container]).stdout(std::process::Stdio::piped()).spawn().unwrap();
             let mut import = host.storage.command();
             import.args(["import", "--quiet", "--arch", architecture, "--change", &message, "-", &source]);
-            assert!(import.stdin(tar.stdout.unwrap()).output().unwrap().status.success());
+            assert!(import.stdin(tar.stdout.take().unwrap()).output().unwrap().status.success());
+            assert!(tar.wait().unwrap().success());
             podman(&["rm", &container]);
         }
         let file = tempfile::NamedTempFile::new().unwrap();
