@@ -4,6 +4,7 @@
 #
 #   scripts/prepare.sh [--for quickstart|test|bench|package]
 #
+# With WINDLASS_MACHINE=1 also what the tests need that run in a virtual machine: qemu, and a kernel in target/kernel.
 # As root it installs packages (Debian, Ubuntu, Fedora, RHEL and their like); as another user it says which are missing
 # and exits with 1.
 set -euo pipefail
@@ -13,7 +14,7 @@ purpose=quickstart
 while [[ $# -gt 0 ]]; do
   case $1 in
     --for) purpose=${2:-}; shift 2 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "prepare.sh: unknown argument $1; see --help" >&2; exit 64 ;;
   esac
 done
@@ -105,7 +106,7 @@ if [[ $purpose == test ]]; then
     need "$(any_of /usr/lib/*/security/pam_systemd.so /usr/lib64/security/pam_systemd.so)" libpam-systemd systemd-pam
     need /usr/lib/systemd/user/dbus.socket dbus-user-session dbus-common
     # For the virtual machine with a kernel of its own (scripts/vm.sh).
-    if [[ $family == debian && $(uname -m) == x86_64 ]]; then
+    if [[ -n ${WINDLASS_MACHINE:-} && $family == debian && $(uname -m) == x86_64 ]]; then
       need qemu-system-x86_64 qemu-system-x86 qemu-system-x86
       need "$(any_of /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd)" "$(apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd || echo qemu-system-common)" virtiofsd
       need modprobe kmod kmod
@@ -150,7 +151,7 @@ if [[ $purpose == test && $family == debian && $EUID -eq 0 && ! -e target/packag
   fi
 fi
 
-if [[ $purpose == test && $family == debian && $EUID -eq 0 && $(uname -m) == x86_64 && ! -e target/kernel/complete ]]; then
+if [[ -n ${WINDLASS_MACHINE:-} && $purpose == test && $family == debian && $EUID -eq 0 && $(uname -m) == x86_64 && ! -e target/kernel/complete ]]; then
   # Unpacked for the virtual machine of tests, never installed.
   say "fetching Debian's kernel into target/kernel"
   rm -rf target/kernel

@@ -11,7 +11,7 @@
 #
 # COMMAND is run by root in / once it has booted. Its output comes out here, and its exit code is this script's, or 124 when the time was
 # over, or 125 when there was no machine. There is no network but loopback. All other files are as here, and what is written is thrown away.
-# Needs root, and what scripts/prepare.sh --for test installs; the kernel is in target/kernel. WINDLASS_KVM=1 has it run by KVM.
+# Needs root, and what WINDLASS_MACHINE=1 scripts/prepare.sh --for test installs; the kernel is in target/kernel. WINDLASS_KVM=1 has it run by KVM.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,10 +26,10 @@ server='' missing=()
 for path in /usr/libexec/virtiofsd /usr/lib/qemu/virtiofsd; do [[ ! -x $path ]] || server=$path; done
 [[ -n $server ]] || missing+=(virtiofsd)
 for program in qemu-system-x86_64 busybox modprobe cpio mkfs.ext4; do command -v "$program" >/dev/null || missing+=("$program"); done
-[[ ${#missing[@]} -eq 0 ]] || fail "missing: ${missing[*]}; scripts/prepare.sh --for test installs them"
+[[ ${#missing[@]} -eq 0 ]] || fail "missing: ${missing[*]}; WINDLASS_MACHINE=1 scripts/prepare.sh --for test installs them"
 kernel=$PWD/${CARGO_TARGET_DIR:-target}/kernel
 [[ -z ${CARGO_TARGET_DIR:-} || $CARGO_TARGET_DIR != /* ]] || kernel=$CARGO_TARGET_DIR/kernel
-[[ -e $kernel/complete ]] || fail "there is no kernel in $kernel; scripts/prepare.sh --for test brings one"
+[[ -e $kernel/complete ]] || fail "there is no kernel in $kernel; WINDLASS_MACHINE=1 scripts/prepare.sh --for test brings one"
 release=$(ls "$kernel/lib/modules")
 
 work=$(mktemp -d /var/tmp/windlass-vm.XXXXXX)
