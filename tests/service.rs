@@ -181,7 +181,7 @@ fn each_loop_of_the_daemon_is_among_the_figures() {
         "sweep",
         "trash",
     ] {
-        let figure = format!("windlass_loop_step_seconds{{loop=\"{name}\"}}");
+        let figure = format!("windlass_loop_age_seconds{{loop=\"{name}\"}}");
         assert!(figures.values.get(&figure).is_some_and(|age| *age < 60.0), "{figure}: {figures:?}");
     }
 }

@@ -92,8 +92,8 @@ impl States {
         let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("podman", self.podman_version.clone())];
         one("build_info", "Versions of Windlass and podman", None, vec![(build, 1)]);
         let loops = self.loops.iter().map(|(name, age)| (vec![("loop", (*name).to_owned())], *age));
-        let help = "How long each loop of the daemon has been at its step; 0 while it rests";
-        one("loop_step", help, Some(Unit::Seconds), loops.collect());
+        let help = "How long ago each loop of the daemon took its last step; 0 while it rests";
+        one("loop_age", help, Some(Unit::Seconds), loops.collect());
         one("ready", "Whether a job that comes now would be run", None, flag(self.ready));
         one("drained", "Whether no new jobs are taken (windlass drain)", None, flag(self.drained));
         if let Some(answers) = self.podman_answers {

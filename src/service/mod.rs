@@ -143,7 +143,7 @@ impl Service {
             loops: loops.clone(),
             doctor: doctor.clone(),
         });
-        loops.spawn("history", Some(STEP_MAX), self.writer.run(self.shutdown.clone()));
+        loops.spawn("history", Some(STEP_MAX), write(self.writer, self.shutdown.clone()));
         self.admin.spawn(&panel, &loops);
         let watchdog = Watchdog::wanted(&health, &loops);
         let mut accept = self.tasks.spawn(self.listener.serve(Arc::clone(&self.parts), loops.clone(), watchdog));
@@ -187,6 +187,12 @@ impl Service {
         loops.spawn("doctor", None, practice.run(self.shutdown.clone()));
         rounds
     }
+}
+
+/// Writes the history until the shutdown, also where no jobs run and nobody has anything to tell.
+async fn write(writer: Writer, shutdown: CancellationToken) {
+    writer.run(shutdown.clone()).await;
+    crate::loops::rest(shutdown.cancelled()).await;
 }
 
 /// Starts the loops that jobs need.

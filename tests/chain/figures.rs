@@ -105,7 +105,7 @@ fn requests_to_gitlab_are_counted_with_their_answers_and_its_limits() {
 fn the_chains_loops_are_among_the_figures_and_none_of_them_hangs() {
     let (chain, _) = Chain::diamond("");
     let names = ["chain-images", "chain-status", "chain-sync", "chain-work", "webhook", "webhook-events"];
-    let figure = |name: &str| format!("windlass_loop_step_seconds{{loop=\"{name}\"}}");
+    let figure = |name: &str| format!("windlass_loop_age_seconds{{loop=\"{name}\"}}");
     let figures = Figures::of(&chain.host);
     for name in names {
         assert!(figures.values.get(&figure(name)).is_some_and(|age| *age < 60.0), "{name}: {figures:?}");
