@@ -226,7 +226,11 @@ impl Podman {
         if let Some(image) = self.known.get(name, mark) {
             return Ok(Some(image));
         }
-        let image = self.inspect_image(name).await?;
+        let image = match self.inspect_image(name).await? {
+            // podman 4.3 has said so of one that was there, while others were being made.
+            None => self.inspect_image(name).await?,
+            there => there,
+        };
         if let Some(image) = &image {
             self.known.insert(name, image, mark);
         }
@@ -251,7 +255,23 @@ impl Podman {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake;
     use super::*;
+
+    #[tokio::test]
+    async fn that_an_image_is_not_there_is_believed_when_podman_says_it_twice() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        // It overlooks an image the first time.
+        let lines = "for name; do :; done; echo \"$name\" >>asked\n\
+                     [ \"$name\" = there ] && [ \"$(grep -c there asked)\" = 2 ] && echo '[{\"Id\":\"abc\"}]' && exit\n\
+                     echo \"Error: inspecting object: $name: image not known\" >&2; exit 125\n";
+        let podman = fake::podman(directory.path(), lines);
+        let image = podman.image_with_id("there").await.expect("asked").expect("it is there");
+        assert_eq!(image.id, "abc");
+        assert!(podman.image_with_id("nowhere").await.expect("asked").is_none());
+        let asked = std::fs::read_to_string(directory.path().join("asked")).expect("read");
+        assert_eq!(asked, "there\nthere\nnowhere\nnowhere\n");
+    }
 
     #[test]
     fn podmans_answer_is_read() {

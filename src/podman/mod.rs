@@ -7,6 +7,8 @@ mod container;
 mod controllers;
 pub(crate) mod environment;
 mod exec;
+#[cfg(test)]
+mod fake;
 mod files;
 mod image;
 mod images;

@@ -188,29 +188,15 @@ fn arguments(pull: &Pull, options: &PullOptions) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
+    use super::super::fake;
     use super::*;
-    use crate::config::{PodmanSettings, UserNamespace};
 
     /// A podman that notes each call, and ends when the file `go` is there.
     fn podman(directory: &std::path::Path) -> Arc<Podman> {
-        let script =
-            "#!/bin/sh\necho x >>calls\ntrap 'echo x >>stopped; exit 1' TERM\nwhile [ ! -e go ]; do sleep 0.01; done\n";
-        let command = directory.join("podman");
-        std::fs::write(&command, script.replacen('\n', &format!("\ncd '{}' || exit 1\n", directory.display()), 1))
-            .expect("write");
-        std::fs::set_permissions(&command, PermissionsExt::from_mode(0o755)).expect("chmod");
-        Arc::new(Podman::new(&PodmanSettings {
-            command,
-            init: "/init".into(),
-            environment: BTreeMap::new(),
-            timeout: Duration::from_secs(60),
-            pull_timeout: Duration::from_secs(60),
-            user_namespace: UserNamespace::Host,
-        }))
+        let lines = "echo x >>calls\ntrap 'echo x >>stopped; exit 1' TERM\nwhile [ ! -e go ]; do sleep 0.01; done\n";
+        Arc::new(fake::podman(directory, lines))
     }
 
     fn image() -> Pull {
