@@ -155,12 +155,7 @@ fn what_the_rules_forbid_fails_the_job_with_the_rules_name() {
     );
     let image = host.image(&Image::busybox());
     let runner = Runner::new(&host);
-    let refused = |job: Job, words: &str| {
-        let outcome = runner.play(&job);
-        outcome.expect_log(words);
-        assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
-        assert_eq!(outcome.names(), ["config", "prepare", "cleanup"]);
-    };
+    let refused = |job: Job, words: &str| runner.play(&job).expect_refused(words);
     refused(Job::new(&image).with("services", json!([{"name": "redis:7"}])), "allowed_services of [job]");
     refused(Job::new(&image).with("services", json!([{"name": image}, {"name": image}])), "services_limit");
     refused(Job::new("LOCALHOST/other/busybox:1"), "allowed_images of [job]");

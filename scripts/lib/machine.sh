@@ -1,5 +1,6 @@
-# shellcheck shell=bash disable=SC2034
-# What box.sh and vm.sh have in common: their arguments, and the unit that runs the command in a machine that was booted for it.
+# shellcheck shell=bash disable=SC2034,SC2154
+# What box.sh and vm.sh have in common: their arguments, and the unit that runs the command in a machine that was booted for it. What is
+# set here they read, and `ended` the other way round.
 
 # Reads the arguments into limit, boots, shared and command. Needs `usage`, which prints the help.
 machine_arguments() {

@@ -3,6 +3,7 @@
 //! One file per subject. Each gathers facts (thin: it reads files, asks podman, GitLab and systemd) and judges them (pure), and works as
 //! far as it can where the daemon is down, the configuration is wrong or a program is missing: that is when it is needed.
 
+mod answers;
 mod api;
 mod build;
 mod cgroups;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
-use reqwest::Certificate;
 
+use super::answers::{WITHIN, answers};
 use super::targets::{self, REGISTRY, Target};
 use super::{Finding, Host};
 use crate::config::{JobSettings, Network, NetworkSettings, UserNamespace};
@@ -15,8 +15,6 @@ use crate::podman::{PodmanError, UserMap};
 
 /// How long what runs in the container may take: each target has to be resolved and connected to.
 const PROBE_WITHIN: Duration = Duration::from_secs(20 * TARGETS_MAX as u64);
-/// How long one request or one look-up of the host's may take.
-const WITHIN: Duration = Duration::from_secs(10);
 
 /// What the host itself sees of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,42 +270,6 @@ async fn seen(target: &Target, ca_file: Option<&Path>) -> Seen {
     let lookup = tokio::time::timeout(WITHIN, tokio::net::lookup_host(target.connects_to()));
     let address = lookup.await.ok().and_then(Result::ok).and_then(|mut addresses| addresses.next());
     Seen { answers, mtu: address.and_then(path_mtu) }
-}
-
-/// Whether anything answers, with the certificates that jobs have.
-async fn answers(url: &str, target: &Target, ca_file: Option<&Path>) -> Result<(), String> {
-    let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(WITHIN);
-    if let Some(proxy) = target.proxy.as_deref() {
-        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| error.to_string())?);
-    }
-    if let Some(file) = ca_file {
-        let pem = crate::executor::certificates::bundle(file).map_err(|error| format!("{error:#}"))?;
-        builder = builder.tls_certs_only(Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())?);
-    }
-    let client = builder.build().map_err(|error| error.to_string())?;
-    let status = client.get(url).send().await.map_err(|error| causes(&error))?.status().as_u16();
-    match status {
-        200 | 401 => Ok(()),
-        status if target.name == REGISTRY => {
-            Err(format!("it answers {status} to /v2/, where a registry says 200 or 401"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// An error with what caused it, without the address.
-pub fn causes(error: &reqwest::Error) -> String {
-    let mut words = Vec::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        words.push(cause.to_string());
-        next = cause.source();
-    }
-    match (words.is_empty(), error.is_timeout()) {
-        (_, true) => format!("no answer within {}", humantime::format_duration(WITHIN)),
-        (true, _) => "the request failed".to_owned(),
-        _ => words.join(": "),
-    }
 }
 
 /// The largest packet that the kernel believes to fit the way to an address. Nothing is sent.

@@ -80,7 +80,7 @@ async fn ask(settings: &Settings, url: &str) -> Result<StatusCode, String> {
         builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem).unwrap_or_default());
     }
     let client = builder.build().map_err(|error| error.to_string())?;
-    let answer = client.get(url).send().await.map_err(|error| super::network::causes(&error))?;
+    let answer = client.get(url).send().await.map_err(|error| super::answers::causes(&error))?;
     Ok(answer.status())
 }
 

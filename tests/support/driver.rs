@@ -88,6 +88,14 @@ impl Outcome {
         assert!(self.log().contains(text), "the job log lacks {text:?}:\n{}", self.log());
         self
     }
+
+    /// Fails the test unless the job was refused with these words: by prepare, as its own failure, so that nobody tries again.
+    #[track_caller]
+    pub fn expect_refused(&self, words: &str) {
+        self.expect_log(words);
+        assert!(matches!(self.state, State::Failed { reason: "script_failure", .. }), "{:?}", self.state);
+        assert_eq!(self.names(), ["config", "prepare", "cleanup"], "another attempt would not help");
+    }
 }
 
 /// Why a call was ended early, or how it ended.
