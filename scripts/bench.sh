@@ -24,8 +24,8 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
            1,000 hosts that listen to the feed; requests a day for 200 images from elsewhere
   update   a base image moves, three jobs build and push what is on it, a service is restarted: how long each part took (root alone, and a
            development build, since it is a test in a box)
-  page     a table of its own: time and bytes of pages for 20, 200 and 1,000 projects, the daemon's CPU with 50 pages open,
-           and a stage with 50 pages open | with none
+  page     a table of its own: time and bytes of pages for 20, 200 and 1,000 projects, and the daemon's CPU with 50 pages open
+  watched  a stage with 50 pages open | with none, in eight turns
 
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
   --rows LIST   only these rows, separated by commas
@@ -39,7 +39,7 @@ wrong() {
   exit 64
 }
 
-rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,update,page profile=release json=()
+rounds=9 rows=stage,job,log,prepare,first,lanes100,lanes10k,reconcile,chain,update,page,watched profile=release json=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --rounds) rounds=${2-} && shift "$(($# > 1 ? 2 : 1))" ;;
@@ -51,8 +51,8 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ $rounds =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--rounds takes a number from 1 to 9999"
-row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain|update|page)'
-[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile, chain, update and page, separated by commas"
+row='(stage|job|log|prepare|first|lanes100|lanes10k|reconcile|chain|update|page|watched)'
+[[ $rows =~ ^$row(,$row)*$ ]] || wrong "--rows takes stage, job, log, prepare, first, lanes100, lanes10k, reconcile, chain, update, page and watched, separated by commas"
 
 cd "$(dirname "$0")/.."
 scripts/prepare.sh --for bench >&2
@@ -66,9 +66,11 @@ chain=
 page=
 [[ ,$rows, != *,page,* ]] || page=yes
 [[ -z $page ]] || cargo build --quiet "${build[@]}" --example bench-page --example fake-gitlab >&2
+watched=
+[[ ,$rows, != *,watched,* ]] || watched=yes
 update=
 [[ ,$rows, != *,update,* ]] || update=yes
-rows=,$rows, rows=${rows//,chain,/,} rows=${rows//,update,/,} rows=${rows//,page,/,} rows=${rows#,} rows=${rows%,}
+rows=,$rows, rows=${rows//,chain,/,} rows=${rows//,update,/,} rows=${rows//,page,/,} rows=${rows//,watched,/,} rows=${rows#,} rows=${rows%,}
 programs=$(realpath "${CARGO_TARGET_DIR:-target}")/$profile
 [[ $profile == release || ${#json[@]} -gt 0 ]] || echo "A development build: a release is faster."
 . scripts/lib/throwaway.sh
@@ -127,29 +129,43 @@ if [[ -n $chain ]]; then
 fi
 if [[ -n $page ]]; then
   run "$programs/examples/bench-page" --programs "$programs" --config "$work/windlass.toml" --work "$work" --rounds "$rounds" "${json[@]}"
-  stage() { # FILE: adds the median of a stage, in seconds
+fi
+if [[ -n $watched ]]; then
+  stage() { # VARIABLE: becomes the median of a stage, in seconds
     run "$programs/examples/bench" --libexec "$programs/libexec" --windlass "$programs/windlass" --socket "$socket" \
       --peer "$PWD/scripts/bench/peer" --work "$work" --image localhost/windlass/git:latest --rounds "$rounds" --rows stage --json \
       >"$work/figure"
-    sed -n 's/.*"ours":\([0-9.e-]*\).*/\1/p' "$work/figure" >>"$1"
+    printf -v "$1" %s "$(sed -n 's/.*"ours":\([0-9.e-]*\).*/\1/p' "$work/figure")"
   }
-  # In turns, so that what else the machine does meets both.
-  for turn in 1 2 3; do
-    echo "Measuring a stage without pages and with 50 pages open, $turn of 3" >&2
-    stage "$work/closed"
-    readers=()
+  watched_stage() { # VARIABLE: the same while 50 pages are open
+    local readers=() reader
     for ((reader = 0; reader < 50; reader++)); do
       curl --silent --no-buffer --unix-socket "$work/run/page.sock" http://localhost/live/now >/dev/null &
       readers+=("$!")
     done
-    stage "$work/open"
+    stage "$1"
     kill "${readers[@]}" 2>/dev/null || true
     wait "${readers[@]}" 2>/dev/null || true
+  }
+  open='' closed=''
+  # In turns, and the other way round in every second, so that what else the machine does meets both.
+  for turn in 1 2 3 4 5 6 7 8; do
+    echo "Measuring a stage with 50 pages open and with none, $turn of 8" >&2
+    if ((turn % 2)); then
+      watched_stage open
+      stage closed
+    else
+      stage closed
+      watched_stage open
+    fi
+    echo "$open $closed" >>"$work/turns"
   done
-  middle() { sort -g "$1" | sed -n 2p; }
-  awk -v closed="$(middle "$work/closed")" -v open="$(middle "$work/open")" -v json="${json[*]}" 'BEGIN {
-    if (json) printf "{\"row\":\"page-stage\",\"ours\":%g,\"peer\":%g,\"unit\":\"s\",\"ratio\":%.3f}\n", open, closed, closed / open
-    else printf "a stage with 50 pages open %.2f ms, with none %.2f ms: %.2f times its time\n", open * 1e3, closed * 1e3, open / closed
+  # A turn's ratio, in the middle of all.
+  awk '{ print $1 / $2, $1, $2 }' "$work/turns" | sort -g | awk -v json="${json[*]}" '{ ratio[NR] = $1; open += $2; closed += $3 } END {
+    ratio[0] = (ratio[NR / 2] + ratio[NR / 2 + 1]) / 2
+    if (json) printf "{\"row\":\"watched\",\"ours\":%g,\"peer\":%g,\"unit\":\"s\",\"ratio\":%.3f}\n", open / NR, closed / NR, 1 / ratio[0]
+    else printf "a stage with 50 pages open %.2f ms, with none %.2f ms: %.2f times its time (%.2f to %.2f)\n",
+      open / NR * 1e3, closed / NR * 1e3, ratio[0], ratio[1], ratio[NR]
   }'
 fi
 if [[ -n $update ]]; then

@@ -4,7 +4,6 @@
 #
 #   scripts/prepare.sh [--for quickstart|test|bench|package]
 #
-# With WINDLASS_MACHINE=1 also what the tests need that run in a virtual machine: qemu, and a kernel in target/kernel.
 # As root it installs packages (Debian, Ubuntu, Fedora, RHEL and their like); as another user it says which are missing
 # and exits with 1.
 set -euo pipefail
@@ -14,7 +13,7 @@ purpose=quickstart
 while [[ $# -gt 0 ]]; do
   case $1 in
     --for) purpose=${2:-}; shift 2 ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "prepare.sh: unknown argument $1; see --help" >&2; exit 64 ;;
   esac
 done
@@ -105,13 +104,11 @@ if [[ $purpose == test ]]; then
     # A user's manager has a runtime directory and a bus of its own.
     need "$(any_of /usr/lib/*/security/pam_systemd.so /usr/lib64/security/pam_systemd.so)" libpam-systemd systemd-pam
     need /usr/lib/systemd/user/dbus.socket dbus-user-session dbus-common
-    # For the virtual machine with a kernel of its own (scripts/vm.sh).
-    if [[ -n ${WINDLASS_MACHINE:-} && $family == debian && $(uname -m) == x86_64 ]]; then
-      need qemu-system-x86_64 qemu-system-x86 qemu-system-x86
-      need "$(any_of /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd)" "$(apt-cache show virtiofsd >/dev/null 2>&1 && echo virtiofsd || echo qemu-system-common)" virtiofsd
+    # For the virtual machine with a kernel of its own (scripts/vm.sh), which Debian alone has as a program.
+    if [[ $family == debian && $(uname -m) == x86_64 ]]; then
+      need linux.uml user-mode-linux user-mode-linux
       need modprobe kmod kmod
       need cpio cpio cpio
-      need udevadm udev systemd-udev
     fi
   fi
 fi
@@ -148,29 +145,6 @@ if [[ $purpose == test && $family == debian && $EUID -eq 0 && ! -e target/packag
     touch target/packages/complete
   else
     echo "prepare.sh: no packages of PostgreSQL and Redis; the test with both will skip itself" >&2
-  fi
-fi
-
-if [[ -n ${WINDLASS_MACHINE:-} && $purpose == test && $family == debian && $EUID -eq 0 && $(uname -m) == x86_64 && ! -e target/kernel/complete ]]; then
-  # Unpacked for the virtual machine of tests, never installed.
-  say "fetching Debian's kernel into target/kernel"
-  rm -rf target/kernel
-  mkdir -p target/kernel/package
-  fetch_kernel() (
-    set -e
-    cd target/kernel
-    name=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
-    (cd package && apt-get download -qq "$name")
-    dpkg-deb --extract package/*.deb .
-    rm -r package
-    # Since Debian 13 /lib is a link.
-    [[ -d lib/modules ]] || ln -s usr/lib lib
-    depmod --basedir "$PWD" "$(ls lib/modules)"
-  )
-  if fetch_kernel >target/kernel.log 2>&1 || { apt-get update -qq && rm -rf target/kernel/[!p]* && fetch_kernel; } >>target/kernel.log 2>&1; then
-    touch target/kernel/complete
-  else
-    echo "prepare.sh: no kernel for a virtual machine (target/kernel.log says why); the tests that run in one will skip themselves" >&2
   fi
 fi
 

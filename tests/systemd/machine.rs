@@ -1,5 +1,5 @@
-//! The service in a virtual machine (scripts/vm.sh) whose kernel has all controllers of cgroups: limits hold, and neither restarts nor
-//! reboots are noticed there. With `WINDLASS_MACHINE=1` alone: an emulated machine is many times slower than a box.
+//! The service in a virtual machine (scripts/vm.sh) whose kernel has the controllers of cgroups: limits hold, and neither restarts nor
+//! reboots are noticed there.
 
 use crate::SETTINGS;
 use crate::reboot::{End, boots, reboots};
