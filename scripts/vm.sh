@@ -44,8 +44,7 @@ mkdir -p "$talk/root/etc/containers/containers.conf.d" "$first"/{bin,dev,proc,sy
 
 # Written into the machine's files at each boot.
 machine_unit "$talk/root" "$talk"
-! command -v runc >/dev/null || [[ ! -e $root/usr/sbin/runc ]] \
-  || printf '[engine]\nruntime = "runc"\n' >"$talk/root/etc/containers/containers.conf.d/90-vm.conf"
+[[ ! -e $root/usr/sbin/runc && ! -e $root/usr/bin/runc ]] || printf '[engine]\nruntime = "runc"\n' >"$talk/root/etc/containers/containers.conf.d/90-vm.conf"
 cat >"$talk/prepare" <<'PREPARE'
 modprobe --all tun fuse overlay
 chmod 0666 /dev/net/tun /dev/fuse

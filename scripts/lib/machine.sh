@@ -2,7 +2,7 @@
 # What box.sh and vm.sh have in common: their arguments, and the unit that runs the command in a machine that was booted for it. What is
 # set here they read, and `ended` the other way round.
 
-# Reads the arguments into limit, boots, shared, root (a virtual machine's) and command. Needs `usage`, which prints the help.
+# Reads the arguments into limit, boots, shared, root and command. Needs `usage`, which prints the help.
 machine_arguments() {
   limit=600 boots=1 shared=() root=/ command=()
   while [[ $# -gt 0 ]]; do

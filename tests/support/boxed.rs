@@ -69,8 +69,11 @@ fn in_boots(test: &str, boots: u32, directories: &[(&str, &Path)]) {
     run_in(command, test, directories);
 }
 
-/// Runs a test of this program in what a script makes, with these variables.
+/// Runs a test of this program in what a script makes, with these variables. `WINDLASS_ROOT` names the files of another system to run it on.
 fn run_in(mut script: Command, test: &str, variables: &[(&str, &Path)]) {
+    if let Some(root) = std::env::var_os("WINDLASS_ROOT") {
+        script.arg("--root").arg(root);
+    }
     script.arg("--share").arg(target()).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
     script.arg("env").args(variables.iter().map(|(name, value)| format!("{name}={}", value.display())));
     script.args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));

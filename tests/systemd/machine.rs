@@ -8,8 +8,8 @@ use crate::support::boxed::in_a_machine_that_reboots;
 
 /// Jobs at a time and restarts while they run: fewer than in a box, which is many times faster. `WINDLASS_RESTARTS` makes it eight jobs, and
 /// so many restarts.
-const JOBS: u32 = 3;
-const RESTARTS: u32 = 3;
+const JOBS: u32 = 2;
+const RESTARTS: u32 = 2;
 /// The harder of a reboot's two ways.
 const ENDS: &[End] = &[End::PowerCut];
 
@@ -36,10 +36,14 @@ fn rootful_in_the_machine() {
 }
 
 fn in_the_machine(rootful: bool) {
-    let settings = SETTINGS.replace("[job]\n", "[job]\nmemory = \"128 MiB\"\ncpus = 1.5\npids = 200\n");
+    let limited = "[job]\nmemory = \"128 MiB\"\nmemory_swap = \"192 MiB\"\ncpus = 1.5\ncpu_weight = 200\npids = 200\n";
+    let settings = SETTINGS.replace("[job]\n", limited);
     assert_ne!(settings, SETTINGS);
     // As the container's own cgroup has them.
-    let limits = ("(cd /sys/fs/cgroup && cat memory.max pids.max cpu.max)", "134217728\n200\n150000 100000\n");
+    let limits = (
+        "(cd /sys/fs/cgroup && cat memory.max memory.swap.max pids.max cpu.max cpu.weight)",
+        "134217728\n67108864\n200\n150000 100000\n200\n",
+    );
     let wanted = std::env::var("WINDLASS_RESTARTS").map(|number| number.parse().expect("a number"));
     let (jobs, restarts) = wanted.map_or((JOBS, RESTARTS), |restarts| (8, restarts));
     reboots(rootful, &settings, ENDS, |windlass, image| nobody_notices(windlass, image, jobs, restarts, &[limits]));
