@@ -20,6 +20,9 @@ pub const REPOSITORY: &str = "localhost/windlass/helper";
 /// The variable in which gitlab-runner says its version.
 const VARIABLE: &str = "CI_RUNNER_VERSION";
 
+/// An archive that is being loaded, unpacked, below the state directory. One daemon loads one at a time.
+pub const UNPACKED: &str = "helper-archive.tar";
+
 /// What a helper's image lacks, by image and runner's program: asked once.
 pub type Tools = Mutex<HashMap<(String, Option<PathBuf>), String>>;
 
@@ -129,7 +132,8 @@ impl Executor {
         };
         if self.podman.image(&reference).await.map_err(podman)?.is_none() {
             log.line(format!("Loading the helper image from {}", path.display()));
-            self.podman.load_archive(path, reference.as_str()).await.map_err(podman)?;
+            let scratch = self.settings().state_dir.join(UNPACKED);
+            self.podman.load_archive(path, reference.as_str(), &scratch).await.map_err(podman)?;
             if let Some(image) = self.podman.image(&reference).await.map_err(podman)? {
                 // An archive gives names of its own.
                 let listed = self.podman.images().await.map_err(podman)?;

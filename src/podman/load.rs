@@ -1,20 +1,39 @@
 //! `podman load` and `podman import`: images from files.
 
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::{Podman, PodmanError, strings};
 
+/// How large a root file system may be, unpacked: GitLab's are some 100 MB. In bytes.
+const UNPACKED_MAX: u64 = 8 << 30;
+
 impl Podman {
-    /// Makes an image of an archive: one that `docker save` wrote (`*.docker.tar.zst`), or a packed root file system.
+    /// Makes an image of an archive: one that `docker save` wrote (`*.docker.tar.zst`), or a packed root file system (`*.tar.xz`), which
+    /// is unpacked into the file `scratch` on the way.
     ///
     /// # Errors
-    /// podman's words.
-    pub async fn load_archive(&self, path: &Path, name: &str) -> Result<(), PodmanError> {
+    /// podman's words, and when the archive can't be unpacked.
+    pub async fn load_archive(&self, path: &Path, name: &str, scratch: &Path) -> Result<(), PodmanError> {
         let file = path.display().to_string();
         let limit = self.settings().pull_timeout;
         if !file.ends_with(".docker.tar.zst") {
-            let line = [&strings(["import", "--quiet", "--"])[..], &[file, name.to_owned()]].concat();
-            return self.call_with(&line, limit, None).await.map(drop);
+            let failed = |message: String| PodmanError { operation: "import".to_owned(), message, code: None };
+            // podman 5 takes what is packed with xz for the layer itself, and then finds that it is another (5.4.2: "does not match
+            // config's DiffID").
+            let (packed, unpacked) = (path.to_owned(), scratch.to_owned());
+            let unpacking = tokio::task::spawn_blocking(move || unpack(&packed, &unpacked)).await;
+            let done = match unpacking.map_err(io::Error::other).and_then(|end| end) {
+                Ok(()) => {
+                    let names = [scratch.display().to_string(), name.to_owned()];
+                    let line = [&strings(["import", "--quiet", "--"])[..], &names].concat();
+                    self.call_with(&line, limit, None).await.map(drop)
+                }
+                Err(error) => Err(failed(format!("it can't be unpacked to {}: {error}", scratch.display()))),
+            };
+            drop(std::fs::remove_file(scratch));
+            return done;
         }
         let text =
             self.call_with(&[&strings(["load", "--quiet", "--input"])[..], &[file]].concat(), limit, None).await?;
@@ -27,6 +46,16 @@ impl Podman {
     }
 }
 
+/// Unpacks what xz has packed.
+fn unpack(packed: &Path, unpacked: &Path) -> io::Result<()> {
+    let mut reader = lzma_rust2::XzReader::new(BufReader::new(File::open(packed)?), true);
+    let mut file = File::create(unpacked)?;
+    if io::copy(&mut reader.by_ref().take(UNPACKED_MAX), &mut file)? == UNPACKED_MAX {
+        return Err(io::Error::other(format!("it has more than {} GiB", UNPACKED_MAX >> 30)));
+    }
+    Ok(())
+}
+
 /// The image in a line such as `Loaded image: localhost/x:1`.
 fn loaded(line: &str) -> Option<&str> {
     line.strip_prefix("Loaded image").and_then(|rest| rest.split_once(": ")).map(|(_, name)| name.trim())
@@ -35,6 +64,21 @@ fn loaded(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_packed_with_xz_or_cut_off_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [packed, unpacked] = ["packed", "unpacked"].map(|name| directory.path().join(name));
+        // `printf 'of a file system' | xz`
+        let whole = include_bytes!("fixtures/text.xz");
+        std::fs::write(&packed, whole).expect("write");
+        unpack(&packed, &unpacked).expect("unpacked");
+        assert_eq!(std::fs::read(&unpacked).expect("read"), b"of a file system");
+        for wrong in [&whole[..whole.len() - 20], &whole[..0], b"of a file system"] {
+            std::fs::write(&packed, wrong).expect("write");
+            unpack(&packed, &unpacked).expect_err("not whole");
+        }
+    }
 
     #[test]
     fn the_loaded_image_is_found() {
