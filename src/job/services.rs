@@ -81,10 +81,10 @@ pub fn variables<'a>(
     kinds: &VariableKinds,
     own: &[(String, String)],
 ) -> ServiceVariables {
-    let visible: BTreeMap<&str, &str> =
-        job.filter(|(name, _)| !kinds.private.contains(*name) && is_variable(name)).collect();
+    let all: BTreeMap<&str, &str> = job.collect();
+    let visible = all.iter().filter(|(name, _)| !kinds.private.contains(**name) && is_variable(name));
     let mut found = ServiceVariables::default();
-    for (name, value) in &visible {
+    for (name, value) in visible {
         // What the job response does not name comes from the runner's own configuration, which may hold anything.
         let open = kinds.public.contains(*name) && kinds.literal.contains(*name);
         let set = if open { &mut found.plain } else { &mut found.secret };
@@ -94,7 +94,7 @@ pub fn variables<'a>(
     for (name, value) in &own {
         let value = expand(value, |wanted| {
             let others = own.iter().rev().find(|(other, _)| other == wanted && other != name);
-            others.map(|(_, value)| value.as_str()).or_else(|| visible.get(wanted).copied())
+            others.map(|(_, value)| value.as_str()).or_else(|| all.get(wanted).copied())
         });
         found.plain.remove(name);
         found.secret.insert(name.clone(), value);
@@ -155,7 +155,7 @@ mod tests {
         let pairs =
             |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ");
         assert_eq!(pairs(&found.plain), "CI_PROJECT_ID=7");
-        assert_eq!(pairs(&found.secret), "CI_RUNNER_ID=4 PASSWORD=p-7- URL=https://s3cret@x");
+        assert_eq!(pairs(&found.secret), "CI_RUNNER_ID=4 PASSWORD=p-7-s3cret URL=https://s3cret@x");
     }
 
     #[test]
