@@ -10,8 +10,7 @@ use crate::job::ImageRef;
 
 /// Looks at it, for each profile.
 pub async fn check(host: &Host) -> Vec<Finding> {
-    let version = run::output("gitlab-runner", &["--version"]).await.ok();
-    let version = version.as_deref().and_then(runner_version);
+    let version = version_of_runner().await;
     let mut findings: Vec<Finding> = Vec::new();
     for profile in host.settings.profiles.values() {
         let settings = &profile.job.helper;
@@ -31,6 +30,11 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     // Most profiles have the same.
     findings.dedup();
     findings
+}
+
+/// The version of the gitlab-runner on this host, where there is one.
+pub async fn version_of_runner() -> Option<String> {
+    runner_version(&run::output("gitlab-runner", &["--version"]).await.ok()?)
 }
 
 async fn present(podman: &crate::podman::Podman, image: &str) -> Option<bool> {

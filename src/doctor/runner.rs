@@ -19,6 +19,9 @@ const CLEANUP: u64 = 30;
 /// Whom gitlab-runner's packages let jobs of the shell executor run as.
 const PACKAGED_USER: &str = "gitlab-runner";
 
+/// The feature flag with which bash keeps a script's exit code.
+const BASH_FLAG: &str = "FF_USE_NEW_BASH_EVAL_STRATEGY";
+
 /// What there is at an executable's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Program {
@@ -38,6 +41,8 @@ struct Facts<'a> {
     programs: BTreeMap<PathBuf, Program>,
     /// This command's release.
     release: &'a str,
+    /// gitlab-runner's version, where it is known.
+    version: Option<String>,
 }
 
 /// Looks at it.
@@ -72,7 +77,8 @@ pub async fn check(host: &Host) -> Vec<Finding> {
             }
             let programs = programs(&config).await;
             let (settings, socket, release) = (&host.settings, host.socket.as_path(), env!("CARGO_PKG_VERSION"));
-            findings.extend(judge(&Facts { file, config: &config, settings, socket, programs, release }));
+            let version = super::helper::version_of_runner().await;
+            findings.extend(judge(&Facts { file, config: &config, settings, socket, programs, release, version }));
             let named = unit.as_ref().map(|unit| unit.shell_user.clone().unwrap_or_else(|| unit.user.clone()));
             let user = named.unwrap_or_else(|| PACKAGED_USER.to_owned());
             // The unit's own groups go on to jobs that it runs as its own user; those of another get that user's.
@@ -147,6 +153,7 @@ fn judge(facts: &Facts<'_>) -> Vec<Finding> {
             )),
             Some(profile) => findings.extend(timeouts(facts.settings, entry, profile)),
         }
+        findings.extend(exit_codes(facts, entry));
         if !entry.custom_build_dir.enabled {
             findings.push(Finding::warning(
                 "runner-build-dir",
@@ -158,6 +165,21 @@ fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     }
     findings.extend(how_many(facts, &ours));
     findings
+}
+
+/// Before 19.1 gitlab-runner has bash evaluate a script in a way that makes 1 of the exit code of a failed command (shells/bash.go).
+fn exit_codes(facts: &Facts<'_>, entry: &Entry) -> Option<Finding> {
+    let mut numbers = facts.version.as_deref()?.split(['.', '-', '~']).map_while(|number| number.parse::<u32>().ok());
+    let is_old = (numbers.next()?, numbers.next()?) < (19, 1);
+    let is_set = entry.feature_flags.get(BASH_FLAG) == Some(&toml::Value::Boolean(true));
+    (is_old && !is_set).then(|| {
+        Finding::warning(
+            "runner-exit-codes",
+            format!("{}: {BASH_FLAG} is not set, and gitlab-runner is older than 19.1", entry.words()),
+            "where a job's image has bash, a failed command's exit code becomes 1, unless the script itself says `exit N`; allow_failure: exit_codes goes by it",
+            format!("[runners.feature_flags] {BASH_FLAG} = true in {}", facts.file),
+        )
+    })
 }
 
 fn profile_name(entry: &Entry) -> &str {
@@ -239,6 +261,19 @@ fn timeouts(settings: &Settings, entry: &Entry, profile: &Profile) -> Vec<Findin
             format!("config_exec_timeout is {} s, slot_wait {}", custom.config_timeout(), shown(profile.slot_wait)),
             "a job that waits for a slot is ended by gitlab-runner before slot_wait is over, and tried again",
             format!("config_exec_timeout = {} in its [runners.custom]", profile.slot_wait.as_secs() * 2),
+        );
+    }
+    let whole = entry.prepare_timeout.as_ref().and_then(toml::Value::as_str);
+    if let Some(whole) = whole.and_then(|text| humantime::parse_duration(text).ok()).filter(|time| !time.is_zero())
+        && whole <= profile.slot_wait
+    {
+        warn(
+            format!("prepare_timeout is {}, slot_wait {}", shown(whole), shown(profile.slot_wait)),
+            "the wait for a slot counts: a job that waits longer fails with job_execution_timeout and is not tried again",
+            format!(
+                "prepare_timeout = \"{}s\" in its [[runners]]",
+                (profile.slot_wait + settings.podman.pull_timeout).as_secs()
+            ),
         );
     }
     let pull = settings.podman.pull_timeout;

@@ -1,5 +1,6 @@
 //! gitlab-runner's config.toml, as far as it concerns Windlass. Its tokens are not read into memory that anybody prints.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,7 +13,7 @@ const GRACEFUL_KILL: u64 = 600;
 const FORCE_KILL: u64 = 10;
 
 /// The file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct RunnerConfig {
     /// Jobs at once, of all runners.
@@ -22,7 +23,7 @@ pub struct RunnerConfig {
 }
 
 /// A `[[runners]]` entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Entry {
     /// Its name.
@@ -44,6 +45,10 @@ pub struct Entry {
     /// Certificates that the runner trusts.
     #[serde(rename = "tls-ca-file")]
     pub ca_file: String,
+    /// How long a job may take to be prepared, the wait for a slot included (19.x): a duration of Go's, such as "5m".
+    pub prepare_timeout: Option<toml::Value>,
+    /// What differs from gitlab-runner's defaults.
+    pub feature_flags: BTreeMap<String, toml::Value>,
 }
 
 /// Whether jobs may choose where they clone to.

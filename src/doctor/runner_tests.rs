@@ -12,9 +12,14 @@ const SOCKET: &str = "/run/windlass/windlass.sock";
 const GOOD: &str = "concurrent = 2\n[[runners]]\nname = 'podman'\nexecutor = 'custom'\n[runners.custom]\n\
     config_exec = '/l/windlass-config'\nconfig_exec_timeout = 1200\nprepare_exec = '/l/windlass-prepare'\nprepare_exec_timeout = 3600\n\
     run_exec = '/l/windlass-run'\ncleanup_exec = '/l/windlass-cleanup'\ncleanup_exec_timeout = 120\n\
-    graceful_kill_timeout = 60\nforce_kill_timeout = 10\n[runners.custom_build_dir]\nenabled = true\n";
+    graceful_kill_timeout = 60\nforce_kill_timeout = 10\n[runners.custom_build_dir]\nenabled = true\n\
+    [runners.feature_flags]\nFF_USE_NEW_BASH_EVAL_STRATEGY = true\n";
 
 fn judged(text: &str, settings: &str, programs: &[(&str, Program)]) -> Vec<Finding> {
+    judged_with(text, settings, programs, Some("17.9.0"))
+}
+
+fn judged_with(text: &str, settings: &str, programs: &[(&str, Program)], version: Option<&str>) -> Vec<Finding> {
     let config: RunnerConfig = toml::from_str(text).unwrap();
     let settings = crate::config::parse(Path::new("windlass.toml"), settings).unwrap();
     let mut all: BTreeMap<PathBuf, Program> = ["config", "prepare", "run", "cleanup"]
@@ -22,8 +27,8 @@ fn judged(text: &str, settings: &str, programs: &[(&str, Program)]) -> Vec<Findi
         .into();
     all.extend(programs.iter().map(|(path, program)| (PathBuf::from(path), program.clone())));
     let file = "/etc/gitlab-runner/config.toml".to_owned();
-    let facts =
-        Facts { file, config: &config, settings: &settings, socket: Path::new(SOCKET), programs: all, release: "1.0" };
+    let (socket, version) = (Path::new(SOCKET), version.map(str::to_owned));
+    let facts = Facts { file, config: &config, settings: &settings, socket, programs: all, release: "1.0", version };
     let findings = judge(&facts);
     expect_remedies(&findings);
     findings
@@ -33,6 +38,33 @@ fn judged(text: &str, settings: &str, programs: &[(&str, Program)]) -> Vec<Findi
 fn the_documented_block_is_good() {
     let findings = judged(GOOD, "", &[]);
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
+}
+
+#[test]
+fn a_runner_before_19_1_needs_the_flag_with_which_bash_keeps_exit_codes() {
+    let warned = |text: &str, version: Option<&str>| {
+        let findings = judged_with(text, "", &[], version);
+        findings.iter().any(|finding| finding.check == "runner-exit-codes" && finding.level == Level::Warning)
+    };
+    let flag = "FF_USE_NEW_BASH_EVAL_STRATEGY = true\n";
+    let (without, off) = (GOOD.replace(flag, ""), GOOD.replace(flag, "FF_USE_NEW_BASH_EVAL_STRATEGY = false\n"));
+    for old in ["17.9.0", "18.11.3", "19.0.0", "19.0.1-rc1"] {
+        assert!(warned(&without, Some(old)) && warned(&off, Some(old)), "{old}");
+        assert!(!warned(GOOD, Some(old)), "{old}");
+    }
+    for new in [Some("19.1.0"), Some("19.4.0"), Some("20.0.0"), Some("development version"), None] {
+        assert!(!warned(&without, new), "{new:?}");
+    }
+}
+
+#[test]
+fn a_time_for_all_of_preparation_has_to_be_above_the_wait_for_a_slot() {
+    let of = |time: &str| {
+        let text = GOOD.replace("executor = 'custom'\n", &format!("executor = 'custom'\nprepare_timeout = {time}\n"));
+        level(&judged(&text, "slot_wait = '10m'", &[]), "runner-timeouts")
+    };
+    assert_eq!((of("'5m'"), of("'10m0s'")), (Level::Warning, Level::Warning));
+    assert_eq!((of("'1h30m'"), of("'0s'"), of("7"), of("'some'")), (Level::Ok, Level::Ok, Level::Ok, Level::Ok));
 }
 
 #[test]

@@ -296,7 +296,8 @@ fn runner_entry(host: &Host, coordinator: &Coordinator, entry: &Entry) -> String
          [runners.custom_build_dir]\nenabled = true\n\
          [runners.custom]\nconfig_exec = {:?}\nconfig_args = {arguments:?}\nprepare_exec = {:?}\nprepare_args = {rest:?}\n\
          run_exec = {:?}\nrun_args = {rest:?}\ncleanup_exec = {:?}\ncleanup_args = {rest:?}\n\
-         graceful_kill_timeout = 20\nforce_kill_timeout = 5\n",
+         graceful_kill_timeout = 20\nforce_kill_timeout = 5\n\
+         [runners.feature_flags]\nFF_USE_NEW_BASH_EVAL_STRATEGY = true\n",
         entry.name,
         coordinator.url(),
         entry.token,
