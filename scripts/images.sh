@@ -142,6 +142,10 @@ make_buildah() {
     add_program "$root" "$(require conmon conmon conmon)" /usr/bin/conmon
     runtime=$(type -P runc || type -P crun) || die "neither runc nor crun is on PATH"
     add_program "$root" "$runtime" "/usr/bin/$(basename "$runtime")"
+    # From podman 5 and its buildah on they want to see this too.
+    for program in /usr/lib/podman/netavark /usr/libexec/podman/netavark; do
+        [[ ! -x $program ]] || add_program "$root" "$program"
+    done
     printf '%s\n' 'root:1:65535' 'app:1:999' 'app:1235:58766' | tee "$root/etc/subuid" >"$root/etc/subgid"
     printf '%s\n' '{"default": [{"type": "insecureAcceptAnything"}]}' >"$root/etc/containers/policy.json"
     # Where the kernel's overlay can't be had; a host without it has none of the tests of that.
