@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::tls::Certificate;
-
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
