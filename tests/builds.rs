@@ -7,8 +7,10 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use serde_json::Value;
 use support::registry::Registry;
-use support::{Host, Image, Job, Runner, State};
+use support::wait::seconds;
+use support::{Host, Image, Job, Runner, State, until};
 
 const CONTEXT: [&str; 2] = [
     "mkdir -p /tmp/context && cd /tmp/context && cp /usr/share/base/busybox .",
@@ -166,6 +168,39 @@ fn layers_are_kept_for_the_project_and_held_by_one_job_at_a_time() {
     holder.finish();
     host.wait_until_gone(&lease);
     assert!(caches(builder()));
+}
+
+#[test]
+fn kept_layers_count_as_the_projects_and_go_first_when_nobody_has_used_them_for_the_longest() {
+    let host = Host::configured(
+        "[job]\nbuild_storage = 'project'\n[profile.plain.job]\nbuild_storage = 'none'\n\
+         [purge]\ninterval = '1s'\nproject_max_size = '60 MiB'\nmin_free = '0%'\nmin_free_inodes = '0%'",
+    );
+    let (builder, plain) = (host.image(&Image::buildah()), host.image(&Image::busybox()));
+    let runner = Runner::new(&host);
+    let random = |file: &str, mib: u32| format!("dd if=/dev/urandom of={file} bs=1M count={mib} 2>/dev/null");
+    let layer = [
+        "mkdir -p /tmp/context && cd /tmp/context",
+        &random("large", 40),
+        "printf '%s\\n' 'FROM scratch' 'COPY large /large' >Containerfile && buildah bud --layers -t localhost/x .",
+    ];
+    runner.play(&Job::new(&builder).script(&layer)).expect(State::Success).expect_log("is kept for the project");
+    let lanes = || host.json(&["cache", "list"]);
+    let lane = |name: &str| lanes().as_array().unwrap().iter().find(|row| row["lane"] == name).cloned();
+    let field = |name: &str, field: &str| lane(name).map_or(Value::Null, |row| row[field].clone());
+    until("the layers are measured", seconds(20), || field("storage", "bytes").is_u64());
+    let bytes = field("storage", "bytes").as_u64().unwrap();
+    assert!((40 << 20..55 << 20).contains(&bytes), "{}", lanes());
+    assert_eq!(field("storage", "goes_by"), Value::Null, "{}", lanes());
+    // Neither the layers nor these files are too much without the other.
+    until("the layers are older than what comes now", seconds(20), || field("storage", "age_s").as_u64() >= Some(2));
+    runner.play(&Job::new(&plain).profile("plain").script(&[&random("/builds/large", 30)])).expect(State::Success);
+    until("the layers are gone", seconds(20), || lane("storage").is_none());
+    let log = host.log();
+    let mut purged = log.lines().filter(|line| line.contains("purged what="));
+    let line = purged.next().unwrap();
+    assert!(line.contains("/7-unprotected/storage\"") && line.contains("rule=\"project_max_size\""), "{line}");
+    assert_eq!((purged.next(), lane("builds-0").is_some()), (None, true), "that was enough: {log}");
 }
 
 #[test]

@@ -51,6 +51,43 @@ fn a_private_image_is_pulled_with_the_jobs_login_and_kept_from_jobs_without_one(
 }
 
 #[test]
+fn that_a_project_may_have_an_image_is_believed_until_the_time_for_that_is_over() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let (host, image) = with_private_image(&registry, "access_ttl = '1h'");
+    let runner = Runner::new(&host);
+    let job = || Job::new(&image).secret("DOCKER_AUTH_CONFIG", &auth_config(&registry));
+    let asks = || {
+        let before = registry.manifest_requests();
+        runner.play(&job()).expect(State::Success).expect_log("present on this host");
+        registry.manifest_requests() - before
+    };
+    runner.play(&job()).expect(State::Success).expect_log("Pulled image");
+    // What was proven so long ago.
+    let proven = |ago: u64| {
+        host.end_daemon(nix::sys::signal::Signal::SIGTERM);
+        let file = host.state_dir().join("image-access.json");
+        let mut known: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let proofs = known["proofs"].as_object_mut().unwrap();
+        assert_eq!(proofs.len(), 1, "{proofs:?}");
+        proofs.values_mut().for_each(|when| *when = (support::lanes::now() - ago).into());
+        std::fs::write(&file, known.to_string()).unwrap();
+        host.start_daemon();
+    };
+    assert_eq!(asks(), 0);
+    proven(50 * 60);
+    assert_eq!(asks(), 0, "the hour is not over");
+    proven(61 * 60);
+    assert!(asks() > 0, "the registry has to be asked again");
+    assert_eq!(asks(), 0, "that counts for the next hour");
+    // One whose account was closed is out when that hour is over.
+    registry.close_account();
+    assert_eq!(asks(), 0);
+    proven(61 * 60);
+    runner.play(&job()).expect_refused("does not let this job pull");
+    host.podman(&["rmi", &image]);
+}
+
+#[test]
 fn gitlabs_own_login_counts_and_its_file_is_gone_after_prepare_and_nowhere_to_be_seen() {
     let Some(registry) = Registry::with_passwords() else { return };
     let (host, image) = with_private_image(&registry, "");

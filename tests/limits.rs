@@ -187,6 +187,29 @@ fn cpus_and_weights_are_in_the_containers_cgroup() {
 }
 
 #[test]
+fn swap_and_cpu_weight_are_in_the_cgroups_of_jobs_and_services_where_cgroups_are_of_version_1() {
+    let swap = std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
+    if !nix::unistd::geteuid().is_root() || !swap.exists() {
+        return eprintln!("SKIPPED: no cgroups of version 1 that count swap, or no root to give them");
+    }
+    let host = Host::configured(
+        "[job]\nnetwork = 'private'\nmemory = '64 MiB'\nmemory_swap = '96 MiB'\ncpu_weight = 39\n\
+         [job.service]\nmemory = '32 MiB'\nmemory_swap = '40 MiB'\ncpu_weight = 200",
+    );
+    let looks =
+        "cd /sys/fs/cgroup; echo $(cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes cpu/cpu.shares)";
+    let serves = format!("mkdir /tmp/www; ({looks}) >/tmp/www/limits; exec httpd -f -p 8080 -h /tmp/www");
+    let service = host.image(&Image::busybox().expose(8080).cmd(&["sh", "-c", &serves]));
+    let job = Job::new(&host.image(&Image::busybox()))
+        .with("services", serde_json::json!([{"name": service, "alias": "web"}]))
+        .script(&["echo service $(wget -q -O - http://web:8080/limits)", &format!("echo own $({looks})")]);
+    let outcome = Runner::new(&host).play(&job);
+    // The shares that runtimes make these weights of, and weights of these again where cgroups are of version 2.
+    outcome.expect(State::Success).expect_log(&format!("\nown {} {} 999\n", 64 << 20, 96 << 20));
+    outcome.expect_log(&format!("\nservice {} {} 5220\n", 32 << 20, 40 << 20));
+}
+
+#[test]
 fn a_storage_size_that_podmans_storage_can_not_bound_is_said_and_left_out() {
     let host = Host::configured("[job]\nstorage_size = '1 GiB'");
     let quota = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().contains("prjquota");

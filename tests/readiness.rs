@@ -87,7 +87,8 @@ fn what_services_say_is_in_the_job_log_when_the_job_wants_that() {
     let job = || Job::new(&base).with("services", json!([{"name": image, "alias": "talker"}]));
     let runner = Runner::new(&host);
     let mut attempt = runner.attempt(&job().variable("CI_DEBUG_SERVICES", "true"));
-    attempt.make_ready();
+    attempt.configure().expect_code(0);
+    attempt.prepare().wait().expect_code(0);
     let stage = attempt.run_lines("build_script", "while ! test -e /tmp/go; do sleep 0.05; done\n");
     stage.wait_for_output("[service talker] starting");
     stage.terminate();
@@ -187,7 +188,8 @@ fn of_a_line_of_a_service_that_does_not_end_the_job_log_has_the_beginning() {
     let job = Job::new(&host.image(&Image::busybox())).with("services", json!([{"name": image, "alias": "talker"}]));
     let runner = Runner::new(&host);
     let mut attempt = runner.attempt(&job.variable("CI_DEBUG_SERVICES", "true"));
-    attempt.make_ready();
+    attempt.configure().expect_code(0);
+    attempt.prepare().wait().expect_code(0);
     let stage = attempt.run_lines("build_script", "while ! test -e /tmp/go; do sleep 0.05; done\n");
     stage.wait_for_output("[service talker] a word after it");
     stage.terminate();

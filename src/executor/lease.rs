@@ -1,6 +1,5 @@
 //! A lease in memory: its record, who uses it, and how it ends.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +9,7 @@ use tracing::Span;
 
 use super::past::{Cause, End, Moment, bounded};
 use super::record::{LeaseId, Record, Role, State};
+use super::service_logs::Follower;
 use super::slots::Slot;
 use crate::lanes::Key;
 
@@ -33,8 +33,8 @@ pub struct Lease {
     slot: Mutex<Option<Slot>>,
     /// Whatever is said of it is said in this, so that the journal can be asked for one job, project, slot or pipeline.
     pub span: Span,
-    /// The time of the last line of each service's log that was passed on, in podman's words.
-    pub log_times: Mutex<HashMap<String, String>>,
+    /// The logs of its services, each read as far as the job log has it; none before this daemon has opened them.
+    pub followers: Mutex<Option<Vec<Follower>>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Lease {
             record: Mutex::new(record),
             notes: Mutex::default(),
             slot: Mutex::new(slot),
-            log_times: Mutex::default(),
+            followers: Mutex::default(),
         }
     }
 

@@ -73,6 +73,7 @@ pub use lease::Lease;
 pub use places::{Place, Places};
 pub use record::{LeaseId, State};
 pub use recording::Observers;
+pub use service_logs::ServiceLogs;
 pub use shell::ShellCall;
 pub use space::Space;
 pub use stage::{StageCall, StageEnd};

@@ -133,6 +133,7 @@ impl Executor {
             Some(place) => self.make_build_storage(&record, place, user_map, log).await?,
             None => Vec::new(),
         };
+        self.follow_services(lease, &record)?;
         let network = self.make_network(&record).await?;
         let places = services::Places::new(network.as_ref(), &services);
         let making = |role: Role, image: &Image| Making {

@@ -1,145 +1,151 @@
-//! CI_DEBUG_SERVICES: what a job's services say, in its log, while its stages run. A service is as fast as its job wants it, and so
-//! may be the one that writes: what the job log does not take yet waits in podman, and a line has a longest length.
+//! CI_DEBUG_SERVICES: what a job's services say, in its log, while its stages run. What the job log does not take yet waits in a file of
+//! a bounded length; of what is too much even for that, the job log has a line that says so.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinSet;
+use anyhow::{Context, Result};
 
+use super::record::{Record, ServiceContainer};
 use super::{Executor, Lease};
+use crate::podman::{LINE_MAX, LogFile, Said};
 
-/// Lines that wait for the job log; whoever has more waits too.
-const LINES_MAX: usize = 64;
-/// Longest line that is passed on, in bytes; of a longer one the rest is left out, and said to be.
-const LINE_MAX: usize = 4096;
+/// Between two looks at whether a service has said something.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// The services' words from now on; dropping it ends that.
+/// The log of one service.
+#[derive(Debug)]
+pub struct Follower {
+    alias: String,
+    log: LogFile,
+}
+
+/// The services' words from where the stage before this one ended.
 #[derive(Debug)]
 pub struct ServiceLogs {
-    lines: Receiver<String>,
-    _readers: JoinSet<()>,
+    lease: Arc<Lease>,
+    /// Whose turn it is.
+    turn: usize,
+    /// Whose line was taken last.
+    last: usize,
 }
 
 impl ServiceLogs {
-    /// The next line, with its service's name; none when nobody is left who says anything.
-    pub async fn next(&mut self) -> Option<String> {
-        self.lines.recv().await
+    /// The next line, with its service's name. Cancelling this loses nothing.
+    pub async fn next(&mut self) -> String {
+        loop {
+            if let Some(line) = self.try_next() {
+                return line;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
-    /// Those that are there already.
-    pub fn rest(&mut self) -> Vec<String> {
-        // Not more: a service may go on writing.
-        std::iter::from_fn(|| self.lines.try_recv().ok()).take(LINES_MAX).collect()
+    /// Notes that the line that was taken last has not reached the job log.
+    pub fn miss(&mut self) {
+        let last = self.last;
+        self.followers(|followers| followers.get_mut(last).into_iter().for_each(|follower| follower.log.miss()));
+    }
+
+    fn followers<T>(&self, work: impl FnOnce(&mut [Follower]) -> T) -> T {
+        work(self.lease.followers.lock().unwrap_or_else(PoisonError::into_inner).as_deref_mut().unwrap_or_default())
+    }
+
+    /// One that is there already; one service after the other, so that one that never stops is not all there is to be heard.
+    pub fn try_next(&mut self) -> Option<String> {
+        let turn = self.turn;
+        let (index, line) = self.followers(|followers| {
+            let order = (0..followers.len()).map(|index| (turn + index) % followers.len()).collect::<Vec<_>>();
+            order.into_iter().find_map(|index| Some((index, followers[index].next()?)))
+        })?;
+        (self.turn, self.last) = (index + 1, index);
+        Some(line)
+    }
+}
+
+impl Follower {
+    fn next(&mut self) -> Option<String> {
+        let said = self.log.read().unwrap_or_else(|error| {
+            // A disk that fails says so elsewhere, too.
+            tracing::debug!("read {}: {error}", self.log.path().display());
+            None
+        })?;
+        Some(match said {
+            Said::Line { text, cut } => {
+                let text: String = text.chars().filter(|character| !character.is_control()).collect();
+                let end = if cut {
+                    format!(" [the line is longer than {LINE_MAX} bytes; the rest is left out]")
+                } else {
+                    String::new()
+                };
+                format!("[service {}] {text}{end}", self.alias)
+            }
+            Said::Missed => format!(
+                "[service {}] [lines are left out here: it says more than the job log takes, or windlassd was restarted]",
+                self.alias
+            ),
+        })
     }
 }
 
 impl Executor {
-    /// Follows the services of a job that wants that; starts where the stage before this one ended.
+    /// Where the logs of a lease's services are, when its job wants to have them.
+    fn service_log_dir(&self, record: &Record) -> PathBuf {
+        self.service_log_dirs().join(record.id.short())
+    }
+
+    /// Where those of all leases are.
+    pub(super) fn service_log_dirs(&self) -> PathBuf {
+        self.settings().state_dir.join("service-logs")
+    }
+
+    /// The file for a service's log; none where podman is to keep it at its own place.
+    pub(super) fn service_log(&self, record: &Record, container: &str) -> Option<PathBuf> {
+        record.debug_services.then(|| self.service_log_dir(record).join(format!("{container}.log")))
+    }
+
+    /// Makes ready for services that are about to be started.
+    pub(super) fn follow_services(&self, lease: &Lease, record: &Record) -> Result<()> {
+        if record.debug_services {
+            super::make_directory(&self.service_log_dirs(), 0o700)?;
+            super::make_directory(&self.service_log_dir(record), 0o700)?;
+            let mut followers = Vec::new();
+            for (alias, path) in self.logs_of(record) {
+                let log =
+                    LogFile::create(path).with_context(|| format!("make a file for the log of service {alias}"))?;
+                followers.push(Follower { alias, log });
+            }
+            *lease.followers.lock().unwrap_or_else(PoisonError::into_inner) = Some(followers);
+        }
+        Ok(())
+    }
+
+    /// The services of a job that wants to hear them, with their logs.
+    fn logs_of(&self, record: &Record) -> Vec<(String, PathBuf)> {
+        let log = |service: &ServiceContainer| Some((service.alias.clone(), self.service_log(record, &service.name)?));
+        record.services.iter().filter_map(log).collect()
+    }
+
+    /// Follows the services of a job that wants that.
     pub fn service_logs(&self, lease: &Arc<Lease>) -> ServiceLogs {
         let record = lease.record();
-        let (sender, lines) = channel(LINES_MAX);
-        let mut readers = JoinSet::new();
+        let mut followers = lease.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another daemon has read them before this one.
+        followers.get_or_insert_with(|| {
+            let logs = self.logs_of(&record).into_iter();
+            logs.map(|(alias, path)| Follower { alias, log: LogFile::from_now_on(path) }).collect()
+        });
+        drop(followers);
+        ServiceLogs { lease: Arc::clone(lease), turn: 0, last: 0 }
+    }
+
+    /// Removes the logs of a lease whose services are gone.
+    pub(super) fn remove_service_logs(&self, record: &Record) -> Result<()> {
         if record.debug_services {
-            for service in &record.services {
-                let since = lease.log_times.lock().unwrap_or_else(PoisonError::into_inner).get(&service.alias).cloned();
-                match self.podman.follow_log(&service.name, since.as_deref()) {
-                    Ok(mut child) => {
-                        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-                        let to = Destination {
-                            lease: Arc::clone(lease),
-                            alias: service.alias.clone(),
-                            lines: sender.clone(),
-                        };
-                        readers.spawn(async move {
-                            tokio::join!(to.copy(stdout, since.as_deref()), to.copy(stderr, since.as_deref()));
-                            drop(child.wait().await);
-                        });
-                    }
-                    Err(error) => tracing::warn!("{error:#}"),
-                }
-            }
+            self.lanes.throw_away(&self.service_log_dir(record))?;
+            self.housekeeping.trash.notify_one();
         }
-        ServiceLogs { lines, _readers: readers }
-    }
-}
-
-/// Where a service's lines go.
-struct Destination {
-    lease: Arc<Lease>,
-    alias: String,
-    lines: Sender<String>,
-}
-
-impl Destination {
-    /// Passes lines on, but not again the one with this time.
-    async fn copy(&self, stream: Option<impl AsyncRead + Unpin>, seen: Option<&str>) {
-        let Some(stream) = stream else { return };
-        let mut reader = BufReader::new(stream);
-        while let Ok(Some(line)) = next_line(&mut reader).await {
-            let (time, text) = line.text.split_once(' ').unwrap_or((line.text.as_str(), ""));
-            if seen == Some(time) {
-                continue;
-            }
-            let text: String = text.chars().filter(|character| !character.is_control()).collect();
-            let end = if line.cut {
-                format!(" [the line is longer than {LINE_MAX} bytes; the rest is left out]")
-            } else {
-                String::new()
-            };
-            if self.lines.send(format!("[service {}] {}{end}", self.alias, text)).await.is_err() {
-                // The stage is over.
-                return;
-            }
-            let mut times = self.lease.log_times.lock().unwrap_or_else(PoisonError::into_inner);
-            times.insert(self.alias.clone(), time.to_owned());
-        }
-    }
-}
-
-/// A line, or the beginning of one.
-#[derive(Debug, PartialEq, Eq)]
-struct Line {
-    text: String,
-    cut: bool,
-}
-
-/// The next line, of which no more than [`LINE_MAX`] bytes are kept; none at the end.
-async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Line>> {
-    let (mut kept, mut cut, mut any) = (Vec::new(), false, false);
-    loop {
-        let there = reader.fill_buf().await?;
-        if there.is_empty() {
-            break;
-        }
-        any = true;
-        let end = there.iter().position(|byte| *byte == b'\n');
-        let part = &there[..end.unwrap_or(there.len())];
-        let room = part.len().min(LINE_MAX - kept.len());
-        kept.extend_from_slice(&part[..room]);
-        cut |= room < part.len();
-        let used = end.map_or(there.len(), |end| end + 1);
-        reader.consume(used);
-        if end.is_some() {
-            break;
-        }
-    }
-    Ok(any.then(|| Line { text: String::from_utf8_lossy(&kept).trim_end_matches('\r').to_owned(), cut }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn of_a_line_without_an_end_the_beginning_is_kept() {
-        use tokio::io::AsyncReadExt;
-        let endless = tokio::io::repeat(b'x').take(200 << 20);
-        let mut reader = BufReader::new(tokio::io::AsyncReadExt::chain(&b"one\r\n\n"[..], endless));
-        let mut next = async || next_line(&mut reader).await.expect("read");
-        assert_eq!(next().await, Some(Line { text: "one".to_owned(), cut: false }));
-        assert_eq!(next().await, Some(Line { text: String::new(), cut: false }));
-        assert_eq!(next().await, Some(Line { text: "x".repeat(LINE_MAX), cut: true }));
-        assert_eq!(next().await, None);
+        Ok(())
     }
 }

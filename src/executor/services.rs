@@ -186,6 +186,7 @@ impl Executor {
                 place: places.of_service(index),
                 resources: resources.clone(),
                 isolation: record.settings.isolation.for_service(service.planned.privileged),
+                log: self.service_log(record, &service.container),
             };
             self.start_service(service, spec)
         }))

@@ -123,6 +123,7 @@ impl Executor {
             pass_pipes: record.settings.exec == ExecMode::Init,
             grace_ms: milliseconds(record.settings.grace),
             margin_ms: milliseconds(record.settings.margin),
+            service_logs: record.debug_services && !record.services.is_empty(),
             closing: (name == LAST_STAGE).then(|| closing(&record)).flatten(),
         };
         tracing::debug!(attach, "stage {name} begins");

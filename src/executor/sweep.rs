@@ -1,6 +1,7 @@
 //! Removing what carries this daemon's labels and belongs to no lease: what crashes leave behind. Nothing else is ever touched.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,22 +71,24 @@ impl Executor {
             Err(error) => errors.push(error.to_string()),
         }
         if only.is_none() {
-            errors.extend(self.remove_work_dirs());
+            for directories in [self.work_dirs(), self.service_log_dirs()] {
+                errors.extend(self.remove_directories(&directories));
+            }
         }
         errors
     }
 
-    /// Removes directories of leases that are gone.
-    fn remove_work_dirs(&self) -> Vec<String> {
+    /// Removes those of these directories that are of leases that are gone.
+    fn remove_directories(&self, below: &Path) -> Vec<String> {
         // Looked at before the leases are: a directory is made for a lease that is on record.
-        let Ok(entries) = std::fs::read_dir(self.work_dirs()) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(below) else { return Vec::new() };
         let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let mut errors = Vec::new();
         for name in names {
             let is_ours = name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
             if is_ours && self.by_short_id(&name).is_none() {
                 tracing::info!(directory = name, "removing a directory that no lease uses");
-                let path = self.work_dirs().join(name);
+                let path = below.join(name);
                 errors.extend(self.lanes.throw_away(&path).err().map(|error| format!("{error:#}")));
                 self.housekeeping.trash.notify_one();
             }

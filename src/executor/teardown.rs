@@ -99,6 +99,9 @@ impl Executor {
             // The next sweep tries again. A disk that takes no changes must not keep the slot.
             tracing::warn!("{error:#}");
         }
+        if let Err(error) = self.remove_service_logs(&record) {
+            tracing::warn!("{error:#}");
+        }
         if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {
             // A container of an earlier attempt has a name of its own, and one adopted in the making is not on record.
             errors.extend(self.remove_leftovers(Some(record.id.short())).await);

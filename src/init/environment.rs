@@ -1,9 +1,18 @@
-//! The environment of a stage: the image's, then the job's variables.
+//! The environment of a stage: what is the container's own, the image's, then the job's variables.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 /// Where gitlab-runner's scripts write variables that are files (`common/build.go`, `RUNNER_TEMP_PROJECT_DIR`).
 const FILES_DIR: &str = "RUNNER_TEMP_PROJECT_DIR";
+
+/// What podman gives to a container's first process, and a stage has otherwise.
+const FIRST_PROCESS: [&str; 5] = ["PATH", "HOME", "TERM", "HOSTNAME", "container"];
+
+/// Variables of this process that stages have too: the image's, and those that devices bring (CDI).
+pub fn of_container(own: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (OsString, OsString)> {
+    own.filter(|(name, _)| !FIRST_PROCESS.iter().any(|other| name == other))
+}
 
 /// The job's variables as a stage's environment has them: those that are files as paths.
 pub fn of_job(variables: Vec<(String, String)>, files: &[String]) -> Vec<(String, String)> {
@@ -33,6 +42,14 @@ mod tests {
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_a_device_brings_is_there_for_stages_and_what_is_the_first_processs_own_is_not() {
+        let own =
+            pairs(&[("PATH", "/bin"), ("TERM", "xterm"), ("HOME", "/root"), ("GPU", "0"), ("container", "podman")]);
+        let kept = of_container(own.into_iter().map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(kept.collect::<Vec<_>>(), [("GPU".into(), "0".into())]);
     }
 
     #[test]

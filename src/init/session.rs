@@ -85,6 +85,7 @@ fn begin(start: &Start) -> Result<Session, String> {
             let mut user = users::find(name)?;
             users::add_groups(&mut user.identity, &start.groups)?;
             command.env_clear().env("PATH", DEFAULT_PATH).env("HOME", &user.home);
+            command.envs(environment::of_container(std::env::vars_os()));
             Some(user.identity)
         }
     };

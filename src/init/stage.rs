@@ -79,6 +79,7 @@ impl Running {
         }
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).env_clear().env("PATH", DEFAULT_PATH).env("HOME", &user.home);
+        command.envs(environment::of_container(std::env::vars_os()));
         command.envs(stage.environment.iter().map(|(key, value)| (key, value)));
         if let Some(directory) = &stage.path {
             command.env("PATH", environment::extended_path(&stage.environment, DEFAULT_PATH, directory));

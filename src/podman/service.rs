@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -47,6 +48,8 @@ pub struct ServiceSpec {
     pub resources: Resources,
     /// What separates it from the host.
     pub isolation: Isolation,
+    /// The file for its log, in a directory that is there; none: podman's own place for it.
+    pub log: Option<PathBuf>,
 }
 
 /// The arguments of `podman run`.
@@ -64,6 +67,9 @@ fn arguments(spec: &ServiceSpec, init: &str, parent: Option<&str>) -> Vec<String
         "--log-opt",
         &format!("max-size={LOG_MAX}"),
     ]);
+    if let Some(log) = &spec.log {
+        add(&["--log-opt", &format!("path={}", log.display())]);
+    }
     // Checked by the daemon: podman's own timers need systemd, and know no secret variables.
     add(&["--no-healthcheck"]);
     // The proxies of podman's own environment are for its pulls.
@@ -205,6 +211,7 @@ mod tests {
             place: None,
             resources: Resources { memory: Some(1 << 20), ..Resources::default() },
             isolation: Isolation::default(),
+            log: Some("/x/db.log".into()),
         };
         let line = arguments(&spec, "/x/init", None).join(" ");
         assert!(line.ends_with("-- abc /e a b -c"), "{line}");
@@ -215,6 +222,7 @@ mod tests {
             "--memory 1048576b",
             "--user 70",
             "--http-proxy=false",
+            "--log-driver k8s-file --log-opt max-size=10mb --log-opt path=/x/db.log",
         ] {
             assert!(line.contains(words), "{words} in {line}");
         }

@@ -256,6 +256,9 @@ pub struct StageReady {
     /// For the job log, after the stage.
     #[serde(default)]
     pub closing: Option<String>,
+    /// Whether lines of services come while the stage runs, and behind its end until the daemon hangs up.
+    #[serde(default)]
+    pub service_logs: bool,
 }
 
 /// Slots and leases, for `windlass status`.

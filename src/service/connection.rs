@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -14,13 +14,17 @@ use super::channel::Channel;
 use super::hands;
 use super::parts::Parts;
 use crate::controller::Controller;
-use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, StageEnd};
+use crate::executor::{Executor, Failure, Inputs, JobLog, Lease, ServiceLogs, StageEnd};
 use crate::job::{Job, Secret, Secrets};
 use crate::protocol::chain::{ChainReply, ChainRequest};
 use crate::protocol::daemon::{ProcessId, Reply, Request};
 
 /// Job responses in memory at once: a bound on what many large ones can take.
 static JOB_RESPONSES: Semaphore = Semaphore::const_new(8);
+/// How long a shim may take for what services have said until its stage's end.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
+/// Lines of that at most: services may go on writing. The next stage has those after them.
+const LAST_LINES: usize = 1000;
 
 /// Serves one caller. What goes wrong on the way to an answer is told to the caller, and noted here.
 pub async fn serve(stream: UnixStream, refusal: Option<String>, parts: &Parts, shutdown: CancellationToken) {
@@ -273,26 +277,37 @@ async fn stage(
         return Ok(());
     }
     let mut logs = executor.service_logs(lease);
-    let end = loop {
-        tokio::select! {
-            // What the shim has said counts, also when the next call has ended the lease meanwhile.
-            biased;
-            request = channel.request() => break match request {
-                Ok(Request::StageDone { usage, code, stop }) => StageEnd::Done { usage, code, stop },
-                Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
-                _ => StageEnd::Gone,
-            },
-            Some(text) = logs.next() => reply(channel, Reply::Log { text }).await?,
-            () = lease.ended.cancelled() => return Err(ended(lease)),
-            // The shim finds the next daemon; the stage does not notice.
-            () = shutdown.cancelled() => return Ok(()),
-        }
+    let end = tokio::select! {
+        // What the shim has said counts, also when the next call has ended the lease meanwhile.
+        biased;
+        request = channel.request_beside(&mut logs) => match request {
+            Ok(Request::StageDone { usage, code, stop }) => StageEnd::Done { usage, code, stop },
+            Ok(Request::StageLost { reason }) => StageEnd::Lost(reason),
+            _ => StageEnd::Gone,
+        },
+        () = lease.ended.cancelled() => return Err(ended(lease)),
+        // The shim finds the next daemon; the stage does not notice.
+        () = shutdown.cancelled() => return Ok(()),
     };
-    for text in logs.rest() {
-        reply(channel, Reply::Log { text }).await?;
+    if matches!(end, StageEnd::Done { .. }) && call.ready.service_logs {
+        last_words(channel, &mut logs).await;
     }
     match executor.close_stage(call, end).await {
         Some(message) => Err(Failure::system(message)),
         None => Ok(()),
+    }
+}
+
+/// What services have said until the stage's end. A shim that does not take it any more has no time for it.
+async fn last_words(channel: &mut Channel, logs: &mut ServiceLogs) {
+    let until = Instant::now() + LAST_WORDS_WITHIN;
+    let left = || until.saturating_duration_since(Instant::now());
+    let mut taken = channel.flush(left()).await.is_ok();
+    for _ in 0..LAST_LINES {
+        let Some(text) = taken.then(|| logs.try_next()).flatten() else { break };
+        taken = channel.send_within(&Reply::Log { text }, left()).await.is_ok();
+    }
+    if !taken {
+        logs.miss();
     }
 }

@@ -14,6 +14,7 @@ mod prepare;
 mod run;
 mod script;
 mod stage_loop;
+mod words;
 
 use std::fmt::Display;
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::arguments::Call;
 use super::link::{Attached, Link, daemon_wait};
 use super::script::{Sink, feed};
+use super::words::{self, Words};
 use super::{Failure, missed};
 use crate::protocol::daemon::{
     FailureClass, MissedStage, Reply as DaemonReply, Request as DaemonRequest, StageReady, StageStop,
@@ -66,6 +67,9 @@ pub struct StageLoop<'a> {
     last_ping: Instant,
     terminated: Option<Instant>,
     sinks: Vec<Sink>,
+    words: Words,
+    /// Whether words of services come behind the stage's end.
+    service_logs: bool,
 }
 
 impl<'a> StageLoop<'a> {
@@ -98,6 +102,8 @@ impl<'a> StageLoop<'a> {
             last_ping: now,
             terminated: None,
             sinks: Vec::new(),
+            words: Words::default(),
+            service_logs: ready.service_logs,
         })
     }
 
@@ -107,11 +113,18 @@ impl<'a> StageLoop<'a> {
             return Ok(self.lost(&format!("the container's init took no orders: {error}")));
         }
         loop {
-            let (init, daemon, signal) = self.wait()?;
+            let full = !self.words.take_more();
+            let (init, daemon, signal) = self.wait(full)?;
             if signal {
                 self.terminate();
             }
-            if daemon && let Some(reason) = self.hear_daemon() {
+            let said = match (daemon, full) {
+                (true, _) => self.hear_daemon(),
+                // What has come already, and had no room.
+                (false, true) => self.daemon_said(),
+                (false, false) => None,
+            };
+            if let Some(reason) = said {
                 return Ok(Outcome::Lost(reason));
             }
             if init {
@@ -159,14 +172,17 @@ impl<'a> StageLoop<'a> {
         Ok(())
     }
 
-    /// Waits for the init, the daemon, a signal or the next duty; says which of the three has something.
-    fn wait(&self) -> Result<(bool, bool, bool), Failure> {
+    /// Waits for the init, the daemon, a signal or the next duty; says which of the three has something. `full`: the job log takes no more
+    /// of the daemon's words, so the daemon waits.
+    fn wait(&self, full: bool) -> Result<(bool, bool, bool), Failure> {
         let mut set = vec![
             PollFd::new(self.init.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         let mut timeout = self.ping_every();
-        if let Some(daemon) = &self.daemon {
+        if full {
+            timeout = timeout.min(words::LOOK);
+        } else if let Some(daemon) = &self.daemon {
             set.push(PollFd::new(daemon.socket.as_fd(), PollFlags::POLLIN));
         } else {
             timeout = timeout.min(LOOK);
@@ -233,10 +249,10 @@ impl<'a> StageLoop<'a> {
     }
 
     fn daemon_said(&mut self) -> Option<String> {
-        loop {
+        while self.words.take_more() {
             match self.daemon.as_mut()?.buffered() {
                 Ok(Some(DaemonReply::Failed { message, .. })) => return Some(message),
-                Ok(Some(DaemonReply::Log { text })) => eprintln!("{text}"),
+                Ok(Some(DaemonReply::Log { text })) => self.words.say(text),
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
                 Err(_) => {
@@ -245,6 +261,7 @@ impl<'a> StageLoop<'a> {
                 }
             }
         }
+        None
     }
 
     fn terminate(&mut self) {
@@ -340,6 +357,10 @@ impl<'a> StageLoop<'a> {
         if let (false, DaemonRequest::Stage { stage, .. }) = (told, &self.attach) {
             missed::leave(&MissedStage { stage: stage.clone(), code, stop, ended: process::boot_millis() });
         }
+        if let (true, true, Some(daemon)) = (told, self.service_logs, &mut self.daemon) {
+            self.words.hear_the_last(daemon);
+        }
+        std::mem::take(&mut self.words).finish(self.bound);
         match outcome {
             // A signal of the last moment: after it there is no success.
             Outcome::Exited { exited, terminated } => {

@@ -83,6 +83,21 @@ pub struct Server {
 impl Server {
     /// Starts one.
     pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::listen(None, handler)
+    }
+
+    /// Starts one with TLS.
+    pub fn with_tls(
+        tls: Arc<rustls::ServerConfig>,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(tls), handler)
+    }
+
+    fn listen(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, handler) = (Arc::new(AtomicBool::new(false)), Arc::new(handler));
@@ -92,10 +107,18 @@ impl Server {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
-                let (handler, stopped) = (handler.clone(), stopped.clone());
+                let (handler, stopped, tls) = (handler.clone(), stopped.clone(), tls.clone());
                 thread::spawn(move || {
-                    // A client that breaks off has its reasons.
-                    let _ = serve(stream.unwrap(), &*handler, &stopped);
+                    let stream = stream.unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+                    // A client that breaks off has its reasons, such as a certificate that it does not trust.
+                    let _ = match tls {
+                        None => serve(stream, &*handler, &stopped),
+                        Some(tls) => {
+                            let session = rustls::ServerConnection::new(tls).unwrap();
+                            serve(rustls::StreamOwned::new(session, stream), &*handler, &stopped)
+                        }
+                    };
                 });
             }
         });
@@ -111,15 +134,15 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: TcpStream, handler: &Handler, stopped: &AtomicBool) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
-    while let Some(request) = read(&mut reader, &mut writer)? {
+fn serve(stream: impl Read + Write, handler: &Handler, stopped: &AtomicBool) -> io::Result<()> {
+    // Requests and answers take turns: one stream does for both ways.
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = read(&mut reader)? {
         if stopped.load(Ordering::Relaxed) {
             break;
         }
         let response = handler(&request);
+        let writer = reader.get_mut();
         let mut head = format!("HTTP/1.1 {} Status\r\nContent-Length: {}\r\n", response.status, response.body.len());
         for (name, value) in &response.headers {
             head += &format!("{name}: {value}\r\n");
@@ -132,11 +155,12 @@ fn serve(stream: TcpStream, handler: &Handler, stopped: &AtomicBool) -> io::Resu
             return writer.write_all(&response.body[..response.body.len() / 2]);
         }
         writer.write_all(&response.body)?;
+        writer.flush()?;
     }
     Ok(())
 }
 
-fn read(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> io::Result<Option<Request>> {
+fn read(reader: &mut BufReader<impl Read + Write>) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -154,7 +178,7 @@ fn read(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> io::Result
         values.push_str(&format!("{comma}{}", value.trim()));
     }
     if headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
-        writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     let mut body = Vec::new();
     if headers.get("transfer-encoding").is_some_and(|value| value == "chunked") {

@@ -77,6 +77,11 @@ impl Registry {
         Some(Self { dir, child, port })
     }
 
+    /// Lets `tester` in no more.
+    pub fn close_account(&self) {
+        fs::write(self.dir.path().join("accounts"), ACCOUNTS.replace("tester", "another")).unwrap();
+    }
+
     /// An image of this registry.
     pub fn image(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.port)

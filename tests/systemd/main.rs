@@ -8,6 +8,7 @@
 mod support;
 
 mod credentials;
+mod devices;
 mod disk;
 mod machine;
 mod nested;
