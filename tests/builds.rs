@@ -210,7 +210,12 @@ fn files_of_other_ids_are_removed_and_made_anew() {
     let runner = Runner::new(&host);
     let look = "ls /.windlass-storage /builds | grep -c new || true";
     let job = || Job::new(&image).script(&[look, "touch /.windlass-storage/new /builds/new", "env"]);
-    runner.play(&job()).expect(State::Success).expect_log("\n0\n").expect_log("BUILDAH_ISOLATION=chroot");
+    runner
+        .play(&job())
+        .expect(State::Success)
+        .expect_log("\n0\n")
+        .expect_log("BUILDAH_ISOLATION=chroot")
+        .expect_log("BUILDAH_NOPIVOT=true");
     runner.play(&job()).expect(State::Success).expect_log("\n2\n");
     // The project's range of ids was another's, or the administrator changed user_namespace.
     host.end_daemon(nix::sys::signal::Signal::SIGTERM);

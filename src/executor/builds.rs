@@ -40,9 +40,10 @@ pub enum Place {
     Kept,
 }
 
-/// The variables that make buildah and podman in a job use it.
-pub fn variables() -> [(String, String); 2] {
-    [("BUILDAH_ISOLATION", "chroot"), ("CONTAINERS_STORAGE_CONF", CONFIGURATION)]
+/// The variables that make buildah and podman in a job use it. Where the job's container has a user namespace of its own, newer buildahs
+/// (1.39.3) lose their way after a pivot_root that they can't finish; chroot isolation needs none.
+pub fn variables() -> [(String, String); 3] {
+    [("BUILDAH_ISOLATION", "chroot"), ("BUILDAH_NOPIVOT", "true"), ("CONTAINERS_STORAGE_CONF", CONFIGURATION)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
