@@ -32,7 +32,8 @@ windlass_label() {
     return 0
   }
   storage=/var/lib/windlass/.local/share/containers
-  [ "$(windlass_type_by_rule "$storage")" = "$(windlass_type_by_rule /var/lib/containers)" ] \
+  kind=$(windlass_type_by_rule /var/lib/containers)
+  { [ "$kind" ] && [ "$(windlass_type_by_rule "$storage")" = "$kind" ]; } \
     || semanage fcontext --add --equal /var/lib/containers "$storage" 2>/dev/null \
     || semanage fcontext --modify --equal /var/lib/containers "$storage"
   windlass_context container_file_t /var/lib/windlass/lanes '(/.*)?'
