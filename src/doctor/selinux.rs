@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::run;
 use super::{Finding, Host};
+use crate::config::ExecMode;
 use crate::sys::selinux::{Containers, ENFORCE};
 
 /// What podman's own program is labelled, and the daemon's has to be: a socket made by it may be taken into a container.
@@ -36,6 +37,8 @@ struct Facts {
     podman: bool,
     /// Whether jobs run without labels (`label=disable`).
     disabled_for_jobs: bool,
+    /// Whether no job's init is spoken with by a socket (`exec = "podman"`).
+    by_podman: bool,
     /// The types of files, with their paths; none: it could not be read.
     program: Option<(PathBuf, String)>,
     /// Those of [`DIRECTORIES`]; none: it is not there.
@@ -64,6 +67,7 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         enforcing: mode.trim() == "1",
         podman: info.is_none_or(|info| info.selinux),
         disabled_for_jobs: options.into_iter().any(|option| option.replace(':', "=") == "label=disable"),
+        by_podman: host.settings.profiles.values().all(|profile| profile.job.exec == ExecMode::Podman),
         program: type_of_file(Path::new("/usr/bin/windlassd")).await,
         directories,
         process: process.and_then(|label| type_of(&label)),
@@ -102,14 +106,17 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     }
     // Where nothing is enforced it works all the same, and would not after the next change of the mode.
     let wrong = if facts.enforcing { Finding::error } else { Finding::warning };
+    let refused = "a container may not accept on a socket of the daemon's: no stage of a job runs";
     let mut expect = |check, found: Option<String>, wanted: &str, subject: String, meaning: &str, remedy: String| {
         findings.push(match found {
             Some(there) if there == wanted => Finding::ok(check, format!("{subject} is {wanted}")),
+            Some(there) if meaning == refused && facts.by_podman => {
+                Finding::ok(check, format!("{subject} is {there}, which [job] exec = \"podman\" can do with"))
+            }
             Some(there) => wrong(check, format!("{subject} is {there}, not {wanted}"), meaning.to_owned(), remedy),
             None => Finding::skipped(check, format!("the label of {subject} can't be read"), None),
         });
     };
-    let refused = "a container may not accept on a socket of the daemon's: no stage of a job runs";
     if let Some((path, label)) = &facts.program {
         let path = path.display();
         let remedy = format!(
@@ -168,6 +175,9 @@ mod tests {
         }
         let permissive = judge(&Facts { enforcing: false, ..labelled("bin_t", "var_lib_t") });
         assert_eq!(level(&permissive, "selinux-program"), Level::Warning);
+        let by_podman = judge(&Facts { by_podman: true, ..labelled("bin_t", "var_lib_t") });
+        assert_eq!(level(&by_podman, "selinux-process"), Level::Ok);
+        assert_eq!(level(&by_podman, "selinux-lanes"), Level::Error);
         let open = judge(&Facts { podman: false, disabled_for_jobs: true, ..labelled(PROGRAM, "container_file_t") });
         assert_eq!((level(&open, "selinux-podman"), level(&open, "selinux-jobs")), (Level::Warning, Level::Warning));
         expect_remedies(&[wrong, permissive, open].concat());
