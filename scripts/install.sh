@@ -66,4 +66,5 @@ for variant in "${variants[@]}"; do put "systemd/variants/$variant/system" "$roo
 
 [[ -z $root ]] || exit 0
 windlass_prepare_host
+windlass_label
 systemctl daemon-reload

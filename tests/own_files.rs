@@ -89,7 +89,7 @@ fn closed(host: &Host) {
     let is_everybodys = |path: &Path| {
         // Mounted into containers too: the runner's program, and how to build images.
         path.starts_with(state.join("bin"))
-            || path == state.join("storage-overlay.conf")
+            || path.starts_with(state.join("mounted"))
             // How long shims wait for a daemon; names alone; and a lock on nothing.
             || path == shim_file(&host.socket())
             || path == run

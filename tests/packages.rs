@@ -147,7 +147,8 @@ fn rpm_packages_in_the_box() {
         "semanage fcontext --add --type container_runtime_exec_t /usr/bin/windlassd",
         "semanage fcontext --add --type container_file_t /var/lib/windlass/lanes(/.*)?",
         "semanage fcontext --add --equal /var/lib/containers /var/lib/windlass/.local/share/containers",
-        "restorecon -R /usr/bin/windlassd /var/lib/windlass",
+        "semanage fcontext --add --type container_ro_file_t /var/lib/windlass/mounted(/.*)?",
+        "restorecon -R /usr/bin/windlassd",
     ] {
         assert!(labelled.lines().any(|line| line == call), "{call} in\n{labelled}");
     }

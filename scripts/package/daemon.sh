@@ -13,7 +13,7 @@ windlass_daemon() { # WHEN
         mkdir -p "${drop_in%/*}"
         ln -sf /usr/share/windlass/notify-reload.conf "$drop_in"
       fi
-      if [ "$(command -v selinuxenabled)" ] && selinuxenabled; then windlass_label; fi
+      windlass_label
       if windlass_has_systemd; then
         systemctl daemon-reload
         # Jobs don't notice. What does not run, or was never configured, stays as it is.
@@ -43,23 +43,4 @@ windlass_daemon() { # WHEN
       rm -rf --one-file-system /var/lib/windlass /run/windlass /etc/windlass || true
       ;;
   esac
-}
-
-# For SELinux: the daemon's own sockets may cross into containers only if it runs as podman does, and what is mounted there has to carry
-# their label from its creation. podman's storage in the service's home is labelled as the one in /var/lib/containers is.
-windlass_label() {
-  command -v semanage >/dev/null || {
-    echo "windlass: SELinux is on and semanage is missing; install policycoreutils-python-utils, then reinstall windlass" >&2
-    return 0
-  }
-  windlass_context container_runtime_exec_t /usr/bin/windlassd
-  windlass_context container_file_t '/var/lib/windlass/lanes(/.*)?'
-  windlass_context container_file_t '/var/lib/windlass/work(/.*)?'
-  semanage fcontext --add --equal /var/lib/containers /var/lib/windlass/.local/share/containers 2>/dev/null \
-    || semanage fcontext --modify --equal /var/lib/containers /var/lib/windlass/.local/share/containers
-  restorecon -R /usr/bin/windlassd /var/lib/windlass
-}
-
-windlass_context() { # TYPE PATTERN
-  semanage fcontext --add --type "$1" "$2" 2>/dev/null || semanage fcontext --modify --type "$1" "$2"
 }

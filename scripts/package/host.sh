@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What a host gets at the installation: the daemon's user, its directories, and ids for the users in its containers. Read by
+# What a host gets at the installation: the daemon's user, its directories, ids for the users in its containers, and labels. Read by
 # scripts/install.sh, and part of the packages' own scripts; so it is for any POSIX shell, and may run again at each upgrade.
 
 windlass_prepare_host() {
@@ -21,4 +21,36 @@ windlass_prepare_host() {
 windlass_notify_reload() {
   version=$(systemctl --version 2>/dev/null | awk 'NR == 1 { print int($2) }')
   [ "${version:-0}" -ge 253 ]
+}
+
+# Where SELinux is on: the daemon's own sockets may cross into containers only if it runs as podman does. What containers mount, the daemon
+# itself makes with the label for that, and podman its own storage; the rules are for whoever relabels the host.
+windlass_label() {
+  if ! command -v selinuxenabled >/dev/null || ! selinuxenabled; then return 0; fi
+  command -v semanage >/dev/null || {
+    echo "windlass: SELinux is on and semanage is missing; install policycoreutils-python-utils, then install windlass again" >&2
+    return 0
+  }
+  storage=/var/lib/windlass/.local/share/containers
+  kind=$(windlass_type_by_rule /var/lib/containers)
+  { [ "$kind" ] && [ "$(windlass_type_by_rule "$storage")" = "$kind" ]; } \
+    || semanage fcontext --add --equal /var/lib/containers "$storage" 2>/dev/null \
+    || semanage fcontext --modify --equal /var/lib/containers "$storage"
+  windlass_context container_file_t /var/lib/windlass/lanes '(/.*)?'
+  windlass_context container_file_t /var/lib/windlass/work '(/.*)?'
+  windlass_context container_ro_file_t /var/lib/windlass/bin '(/.*)?'
+  windlass_context container_ro_file_t /var/lib/windlass/mounted '(/.*)?'
+  windlass_context container_runtime_exec_t /usr/bin/windlassd
+}
+
+# Neither what an upgrade finds done is done again, since a rule takes seconds and what jobs have kept may be a terabyte.
+windlass_context() { # TYPE PATH [PATTERN OF WHAT IS BELOW]
+  [ "$(windlass_type_by_rule "$2")" = "$1" ] \
+    || semanage fcontext --add --type "$1" "$2${3:-}" 2>/dev/null || semanage fcontext --modify --type "$1" "$2${3:-}"
+  [ ! -e "$2" ] || [ "$(stat --format=%C "$2" | cut -d: -f3)" = "$1" ] || restorecon -R "$2"
+}
+
+# The type that the rules have for a path; nothing where nobody can say.
+windlass_type_by_rule() { # PATH
+  matchpathcon -n "$1" 2>/dev/null | cut -d: -f3
 }

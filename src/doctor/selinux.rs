@@ -4,13 +4,30 @@ use std::path::{Path, PathBuf};
 
 use super::run;
 use super::{Finding, Host};
+use crate::config::ExecMode;
+use crate::sys::selinux::{Containers, ENFORCE};
 
 /// What podman's own program is labelled, and the daemon's has to be: a socket made by it may be taken into a container.
 const PROGRAM: &str = "container_runtime_exec_t";
 /// What the daemon's process is then.
 const PROCESS: &str = "container_runtime_t";
-/// What a container may write.
-const FILES: &str = "container_file_t";
+/// What is in the daemon's state for containers, and why it has to be.
+const DIRECTORIES: [(&str, &str, Containers, &str); 4] = [
+    ("selinux-lanes", "lanes", Containers::Write, "jobs can't write what they clone, cache or build"),
+    ("selinux-work", "work", Containers::Write, "jobs of which nothing is kept can't write what they clone or build"),
+    (
+        "selinux-bin",
+        "bin",
+        Containers::Read,
+        "helper containers can't run gitlab-runner's program: no clone, cache or artifact",
+    ),
+    (
+        "selinux-mounted",
+        "mounted",
+        Containers::Read,
+        "jobs can't read the certificates of [job] ca_file, nor build images",
+    ),
+];
 
 /// What was found on a host that has SELinux.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,16 +37,19 @@ struct Facts {
     podman: bool,
     /// Whether jobs run without labels (`label=disable`).
     disabled_for_jobs: bool,
+    /// Whether no job's init is spoken with by a socket (`exec = "podman"`).
+    by_podman: bool,
     /// The types of files, with their paths; none: it could not be read.
     program: Option<(PathBuf, String)>,
-    lanes: Option<(PathBuf, String)>,
+    /// Those of [`DIRECTORIES`]; none: it is not there.
+    directories: [Option<(PathBuf, String)>; DIRECTORIES.len()],
     /// The type of the daemon's process.
     process: Option<String>,
 }
 
 /// Looks at it.
 pub async fn check(host: &Host) -> Vec<Finding> {
-    let Ok(mode) = host.files.read("/sys/fs/selinux/enforce") else {
+    let Ok(mode) = host.files.read(ENFORCE) else {
         return vec![Finding::ok("selinux", "SELinux is not on")];
     };
     let info = match &host.podman {
@@ -39,12 +59,17 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     let options = host.settings.profiles.values().flat_map(|profile| &profile.job.isolation.security_opt);
     let daemon = host.status.as_ref().ok().map(|status| status.daemon.pid);
     let process = daemon.and_then(|pid| host.files.read(&format!("/proc/{pid}/attr/current")).ok());
+    let mut directories = [const { None }; DIRECTORIES.len()];
+    for (found, (_, name, ..)) in directories.iter_mut().zip(DIRECTORIES) {
+        *found = type_of_file(&host.settings.state_dir.join(name)).await;
+    }
     let facts = Facts {
         enforcing: mode.trim() == "1",
         podman: info.is_none_or(|info| info.selinux),
         disabled_for_jobs: options.into_iter().any(|option| option.replace(':', "=") == "label=disable"),
+        by_podman: host.settings.profiles.values().all(|profile| profile.job.exec == ExecMode::Podman),
         program: type_of_file(Path::new("/usr/bin/windlassd")).await,
-        lanes: type_of_file(&host.settings.state_dir.join("lanes")).await,
+        directories,
         process: process.and_then(|label| type_of(&label)),
     };
     judge(&facts)
@@ -81,18 +106,21 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     }
     // Where nothing is enforced it works all the same, and would not after the next change of the mode.
     let wrong = if facts.enforcing { Finding::error } else { Finding::warning };
+    let refused = "a container may not accept on a socket of the daemon's: no stage of a job runs";
     let mut expect = |check, found: Option<String>, wanted: &str, subject: String, meaning: &str, remedy: String| {
         findings.push(match found {
             Some(there) if there == wanted => Finding::ok(check, format!("{subject} is {wanted}")),
+            Some(there) if meaning == refused && facts.by_podman => {
+                Finding::ok(check, format!("{subject} is {there}, which [job] exec = \"podman\" can do with"))
+            }
             Some(there) => wrong(check, format!("{subject} is {there}, not {wanted}"), meaning.to_owned(), remedy),
             None => Finding::skipped(check, format!("the label of {subject} can't be read"), None),
         });
     };
-    let refused = "a container may not accept on a socket of the daemon's: no stage of a job runs";
     if let Some((path, label)) = &facts.program {
         let path = path.display();
         let remedy = format!(
-            "semanage fcontext -a -t {PROGRAM} {path} && restorecon -v {path}, then systemctl restart windlass; or [job] exec = \"podman\""
+            "semanage fcontext -a -t {PROGRAM} {path}; restorecon -v {path}; then systemctl restart windlass; or [job] exec = \"podman\""
         );
         expect("selinux-program", Some(label.clone()), PROGRAM, path.to_string(), refused, remedy);
     }
@@ -101,11 +129,11 @@ fn judge(facts: &Facts) -> Vec<Finding> {
             "label its program (see above), then systemctl restart windlass; or [job] exec = \"podman\"".to_owned();
         expect("selinux-process", facts.process.clone(), PROCESS, "windlassd's process".to_owned(), refused, remedy);
     }
-    if let Some((path, label)) = &facts.lanes {
-        let path = path.display();
-        let remedy = format!("semanage fcontext -a -t {FILES} '{path}(/.*)?' && restorecon -R {path}");
-        let meaning = "jobs can't write what they clone, cache or build";
-        expect("selinux-lanes", Some(label.clone()), FILES, path.to_string(), meaning, remedy);
+    for (found, (check, _, containers, meaning)) in facts.directories.iter().zip(DIRECTORIES) {
+        let Some((path, label)) = found else { continue };
+        let (path, wanted) = (path.display(), containers.label());
+        let remedy = format!("semanage fcontext -a -t {wanted} '{path}(/.*)?'; restorecon -R {path}");
+        expect(check, Some(label.clone()), wanted, path.to_string(), meaning, remedy);
     }
     findings
 }
@@ -121,7 +149,12 @@ mod tests {
             enforcing: true,
             podman: true,
             program: Some(("/usr/bin/windlassd".into(), program.into())),
-            lanes: Some(("/var/lib/windlass/lanes".into(), lanes.into())),
+            directories: [
+                Some(("/var/lib/windlass/lanes".into(), lanes.into())),
+                None,
+                Some(("/var/lib/windlass/bin".into(), "container_ro_file_t".into())),
+                None,
+            ],
             process: Some(if program == PROGRAM { PROCESS } else { "unconfined_service_t" }.into()),
             ..Facts::default()
         }
@@ -129,7 +162,7 @@ mod tests {
 
     #[test]
     fn labels_as_they_should_be_are_ok() {
-        assert!(judge(&labelled(PROGRAM, FILES)).iter().all(|finding| finding.level == Level::Ok));
+        assert!(judge(&labelled(PROGRAM, "container_file_t")).iter().all(|finding| finding.level == Level::Ok));
         assert_eq!(type_of("system_u:object_r:bin_t:s0\n").as_deref(), Some("bin_t"));
         assert_eq!(type_of("unconfined\0"), None);
     }
@@ -142,7 +175,10 @@ mod tests {
         }
         let permissive = judge(&Facts { enforcing: false, ..labelled("bin_t", "var_lib_t") });
         assert_eq!(level(&permissive, "selinux-program"), Level::Warning);
-        let open = judge(&Facts { podman: false, disabled_for_jobs: true, ..labelled(PROGRAM, FILES) });
+        let by_podman = judge(&Facts { by_podman: true, ..labelled("bin_t", "var_lib_t") });
+        assert_eq!(level(&by_podman, "selinux-process"), Level::Ok);
+        assert_eq!(level(&by_podman, "selinux-lanes"), Level::Error);
+        let open = judge(&Facts { podman: false, disabled_for_jobs: true, ..labelled(PROGRAM, "container_file_t") });
         assert_eq!((level(&open, "selinux-podman"), level(&open, "selinux-jobs")), (Level::Warning, Level::Warning));
         expect_remedies(&[wrong, permissive, open].concat());
     }

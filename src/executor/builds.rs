@@ -18,7 +18,6 @@ use super::{Executor, JobLog, Lease};
 use crate::config::{BuildDriver, BuildStorage};
 use crate::lanes::Part;
 use crate::podman::{Mount, UserMap};
-use crate::sys::files;
 
 /// Where a job finds it. A user's is in a directory of its own there, which that user makes.
 pub const DIRECTORY: &str = "/.windlass-storage";
@@ -104,15 +103,8 @@ impl Executor {
             Place::Kept => "is kept for the project",
         };
         log.line(format!("Storage for building images ({}{reason}) {kept}", word(driver)));
-        let configuration = self.settings().state_dir.join(format!("storage-{}.conf", word(driver)));
-        let text = configuration_text(driver);
-        // Two writers at once would take each other's new file away.
-        let turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::fs::read_to_string(&configuration).ok().as_deref() != Some(&text) {
-            files::write_atomically(&configuration, text.as_bytes(), 0o644, files::Survives::Crash)
-                .with_context(|| format!("write {}", configuration.display()))?;
-        }
-        drop(turn);
+        let name = format!("storage-{}.conf", word(driver));
+        let configuration = self.mounted_file(&name, configuration_text(driver).as_bytes())?;
         let mount = |source: &Path, target: &str, read_only| Mount {
             source: source.display().to_string(),
             target: target.to_owned(),

@@ -1,14 +1,12 @@
 //! The administrator's certificates in the containers of a job, and for the programs of the predefined stages.
 
-use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::Executor;
 use super::record::Record;
 use crate::podman::Mount;
-use crate::sys::files;
 
 /// Where jobs find the administrator's certificates.
 const FILE: &str = "/etc/windlass-ca.crt";
@@ -47,25 +45,15 @@ impl Executor {
     /// What the containers of a lease mount of the certificates.
     pub(super) fn certificate_mounts(&self, record: &Record) -> Result<Vec<Mount>> {
         let Some(file) = &record.settings.ca_file else { return Ok(Vec::new()) };
-        let bundle = self.write_bundle(&record.profile, file)?;
-        let mount = |source: &Path, target: &str| Mount {
-            source: source.display().to_string(),
-            target: target.to_owned(),
-            read_only: true,
+        let own = std::fs::read(file).with_context(|| format!("read [job] ca_file {}", file.display()))?;
+        let (profile, bundle) = (&record.profile, bundle(file)?);
+        let mount = |name: String, content: &[u8], target: &str| {
+            let source = self.mounted_file(&name, content)?.display().to_string();
+            anyhow::Ok(Mount { source, target: target.to_owned(), read_only: true })
         };
-        Ok(vec![mount(file, FILE), mount(&bundle, BUNDLE)])
-    }
-
-    /// The host's certificates and these in one file, as they are now.
-    fn write_bundle(&self, profile: &str, file: &Path) -> Result<PathBuf> {
-        let bundle = bundle(file)?;
-        let path = self.settings().state_dir.join(format!("ca-{profile}.crt"));
-        // Two writers at once would take each other's new file away.
-        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::fs::read(&path).ok().as_ref() != Some(&bundle) {
-            files::write_atomically(&path, &bundle, 0o644, files::Survives::Crash)
-                .with_context(|| format!("write {}", path.display()))?;
-        }
-        Ok(path)
+        Ok(vec![
+            mount(format!("ca-{profile}.crt"), &own, FILE)?,
+            mount(format!("ca-{profile}-bundle.crt"), &bundle, BUNDLE)?,
+        ])
     }
 }

@@ -22,6 +22,7 @@ mod lane;
 mod lane_use;
 mod lease;
 mod leasing;
+mod mounted;
 mod observe;
 mod outcome;
 mod past;

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use super::Executor;
+use crate::sys::selinux::{Containers, make_directory_for_containers};
 
 /// Longest program that is taken, in bytes; gitlab-runner has some 140 MB.
 const LENGTH_MAX: u64 = 1 << 30;
@@ -69,7 +70,7 @@ impl Executor {
 
 /// Copies a program to `<directory>/<hash>/gitlab-runner`.
 fn copy(mut file: File, directory: &Path) -> Result<PathBuf> {
-    super::make_directory(directory, 0o711)?;
+    make_directory_for_containers(directory, 0o711, Containers::Read)?;
     // The descriptor's position is the caller's, who may have another idea of it.
     file.rewind()?;
     let mut hash = Sha256::new();

@@ -11,6 +11,7 @@ use super::record::Record;
 use super::{BUILDS_DIR, CACHE_DIR, Executor};
 use crate::podman::{Mount, UserMap};
 use crate::protocol::files::Request;
+use crate::sys::selinux::{Containers, make_directory_for_containers};
 
 impl Executor {
     pub(super) fn work_dir(&self, record: &Record) -> PathBuf {
@@ -29,7 +30,7 @@ impl Executor {
         self.remove_work_dir(record)?;
         let shared: &[(&str, &str)] =
             if record.shares_work_dir() { &[("builds", BUILDS_DIR), ("cache", CACHE_DIR)] } else { &[] };
-        super::make_directory(&self.work_dirs(), 0o711)?;
+        make_directory_for_containers(&self.work_dirs(), 0o711, Containers::Write)?;
         let root = self.podman.file_id(map, 0);
         let make = async |path: PathBuf, mode| {
             let made = self.podman.files(Request::Make { path: path.clone(), mode, owner: (root, root) }).await;

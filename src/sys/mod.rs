@@ -5,4 +5,5 @@ pub mod fds;
 pub mod files;
 pub mod process;
 pub mod secrets;
+pub mod selinux;
 pub mod terminal;

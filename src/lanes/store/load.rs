@@ -14,6 +14,7 @@ use crate::lanes::names::{Home, LaneId, Part};
 use crate::lanes::record::Record;
 use crate::protocol::files::Measured;
 use crate::sys::files::make_directory;
+use crate::sys::selinux::{Containers, make_directory_for_containers};
 
 impl Lanes {
     /// Reads the records. What a crash of the host has left in doubt goes to the trash.
@@ -21,7 +22,7 @@ impl Lanes {
     /// # Errors
     /// When the directory can't be read or written.
     pub fn load(directory: &Path, reading: Reading) -> Result<Self> {
-        make_directory(directory, 0o711)?;
+        make_directory_for_containers(directory, 0o711, Containers::Write)?;
         make_directory(&directory.join(TRASH), 0o700)?;
         let boot = reading.boot.clone();
         let known = fs::read(clock_file(directory)).ok().and_then(|bytes| serde_json::from_slice::<Clock>(&bytes).ok());
