@@ -128,7 +128,7 @@ fn a_service_sees_public_variables_and_its_own_and_none_is_in_podman_inspect() {
         Job::new(&host.image(&Image::busybox())).variable("COLOR", "green").secret("DEPLOY_KEY", "k3y-s3cret").with(
             "services",
             json!([{"name": image, "alias": "db", "variables": [
-                {"key": "PASSWORD", "value": "pass-$COLOR-w0rd"}, {"key": "STOLEN", "value": "<$DEPLOY_KEY>"}]}]),
+                {"key": "PASSWORD", "value": "pass-$COLOR-w0rd"}, {"key": "GIVEN", "value": "<$DEPLOY_KEY>"}]}]),
         );
     let runner = Runner::new(&host);
     let mut attempt = runner.attempt(&job);
@@ -136,8 +136,9 @@ fn a_service_sees_public_variables_and_its_own_and_none_is_in_podman_inspect() {
     let lease = attempt.lease();
     let environment = attempt.run_lines("build_script", "wget -q -O - http://db:8080/env\n").wait();
     environment.expect_code(0).expect_text("COLOR=green").expect_text("PASSWORD=pass-green-w0rd");
-    environment.expect_text("STOLEN=<>");
-    assert!(!environment.text().contains("k3y-s3cret"), "{}", environment.text());
+    // What the job's author writes into the service's own he has asked for.
+    environment.expect_text("GIVEN=<k3y-s3cret>");
+    assert!(!environment.text().contains("DEPLOY_KEY"), "{}", environment.text());
     for container in host.containers(&format!("io.windlass.lease={}", &lease[..12])) {
         let inspected = host.podman(&["inspect", &container]);
         let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
