@@ -17,7 +17,8 @@ use support::storage::on_path;
 use support::{Image, Job, Runner, State, until};
 
 /// Settings that fit a box: no registry, no network.
-const SETTINGS: &str = "slots = 2\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\nhelper.mode = \"inject\"\n";
+const SETTINGS: &str = "slots = 2\npurge = { min_free = \"0%\", min_free_inodes = 0 }\n[job]\nnetwork = \"none\"\n\
+                        pull_policy = \"never\"\nbuild_storage = \"none\"\nhelper.mode = \"inject\"\n";
 
 #[test]
 fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {

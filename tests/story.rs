@@ -101,7 +101,7 @@ fn story_in_the_box() {
     let Some(host) = Updater::new(false) else { return };
     let windlass = Installed::new(
         true,
-        "slots = 2\n[job]\nnetwork = \"host\"\npull_policy = \"if-not-present\"\n[gitlab]\nverify_jobs = false\n",
+        "slots = 2\npurge = { min_free = '0%', min_free_inodes = 0 }\n[job]\nnetwork = \"host\"\npull_policy = \"if-not-present\"\n[gitlab]\nverify_jobs = false\n",
     );
     let registry = format!("127.0.0.1:{}", host.registry.port);
     let upstream = host.registry.image("upstream/debian:stable");

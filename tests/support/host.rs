@@ -89,13 +89,15 @@ impl Host {
         host
     }
 
-    /// Replaces the configuration, which the next start of the daemon reads.
+    /// Replaces the configuration, which the next start of the daemon reads. Nothing goes because of what else fills the disk that the
+    /// tests run on, unless `toml` says otherwise.
     pub fn configure(&self, toml: &str) {
         let dir = self.dir().display();
         let mut settings: toml::Table = toml::from_str(&format!(
             "run_dir = \"{dir}/run\"\nstate_dir = \"{dir}/state\"\nslots = 4\n\
              [socket]\ndaemon_wait = \"20s\"\n[podman]\ninit = \"{}\"\n\
-             [job]\ngrace = \"1s\"\nmargin = \"2s\"\npull_policy = \"never\"\nnetwork = \"none\"\n",
+             [job]\ngrace = \"1s\"\nmargin = \"2s\"\npull_policy = \"never\"\nnetwork = \"none\"\n\
+             [purge]\nmin_free = \"0%\"\nmin_free_inodes = 0\n",
             self.programs.shim("init").display()
         ))
         .unwrap();

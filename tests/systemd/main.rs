@@ -23,8 +23,9 @@ use serde_json::Value;
 use support::installed::{Installed, PATIENCE, text};
 use support::until;
 
-/// Settings that fit a box: no registry, no network.
+/// Settings that fit a box: no registry, no network, and nothing goes because of what else fills the disk that it is on.
 const SETTINGS: &str = "slots = 8\n[job]\nnetwork = \"none\"\npull_policy = \"never\"\nbuild_storage = \"none\"\n\
+                        [purge]\nmin_free = \"4 MiB\"\nmin_free_inodes = 0\n\
                         [profile.connected]\nslots = 2\njob.network = \"private\"\n";
 
 /// A stage that ends when the file is there.
