@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
+use super::cgroup::Cgroups;
 use super::network::{Place, arguments as network};
 use super::{LABEL, Labels, Podman, PodmanError, strings};
-use super::{cgroup, isolation, limits};
+use super::{isolation, limits};
 use crate::config::{ExecMode, Isolation, NetworkSettings, Resources};
 
 /// The ids that a container's ids stand for on the host.
@@ -81,7 +82,7 @@ pub(super) fn user_map(map: UserMap) -> Vec<String> {
 }
 
 /// The arguments of `podman run`.
-fn arguments(spec: &ContainerSpec, init: &str, parent: Option<&str>) -> Vec<String> {
+fn arguments(spec: &ContainerSpec, init: &str, cgroups: Cgroups) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
@@ -100,9 +101,9 @@ fn arguments(spec: &ContainerSpec, init: &str, parent: Option<&str>) -> Vec<Stri
     let network = network(&spec.network, spec.place.as_ref());
     for word in user_map(spec.user_map)
         .iter()
-        .chain(&cgroup::arguments(parent))
+        .chain(&cgroups.arguments())
         .chain(&network)
-        .chain(&limits::arguments(&spec.resources))
+        .chain(&limits::arguments(&spec.resources, cgroups.unified))
         .chain(&isolation::arguments(&spec.isolation))
     {
         add(&[word]);
@@ -130,7 +131,7 @@ impl Podman {
             UserMap::NoMap => self.settings().pull_timeout,
             _ => self.settings().timeout,
         };
-        self.call_with(&arguments(spec, &init, self.cgroup_parent()), limit, listener).await.map(drop)
+        self.call_with(&arguments(spec, &init, self.cgroups()), limit, listener).await.map(drop)
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn everything_asked_for_is_in_the_arguments() {
-        let line = arguments(&spec(), "/x/init", Some("a.slice")).join(" ");
+        let line = arguments(&spec(), "/x/init", Cgroups { parent: Some("a.slice"), unified: true }).join(" ");
         for words in [
             "--uidmap 0:1000000:65536 --gidmap 0:1000000:65536",
             "--memory 67108864b --cpus 1.5 --pids-limit 100",
@@ -184,7 +185,7 @@ mod tests {
                 ..spec()
             },
             "/x/init",
-            None,
+            Cgroups::default(),
         )
         .join(" ");
         assert!(!line.contains("--preserve-fds") && line.ends_with(" hold"), "{line}");

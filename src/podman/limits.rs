@@ -2,8 +2,8 @@
 
 use crate::config::Resources;
 
-/// The arguments for these limits.
-pub(super) fn arguments(limits: &Resources) -> Vec<String> {
+/// The arguments for these limits where cgroups are of version 2, or of version 1.
+pub(super) fn arguments(limits: &Resources, unified: bool) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |option: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -15,7 +15,12 @@ pub(super) fn arguments(limits: &Resources) -> Vec<String> {
     add("--memory-swap", bytes(limits.memory_swap));
     add("--cpus", limits.cpus.map(|cpus| cpus.to_string()));
     add("--cpuset-cpus", limits.cpuset.clone());
-    add("--cpu-shares", limits.cpu_weight.map(|weight| shares(weight).to_string()));
+    // What runtimes make of shares on version 2 depends on their age (https://github.com/opencontainers/cgroups/pull/20).
+    if unified {
+        add("--cgroup-conf", limits.cpu_weight.map(|weight| format!("cpu.weight={weight}")));
+    } else {
+        add("--cpu-shares", limits.cpu_weight.map(|weight| shares(weight).to_string()));
+    }
     add("--pids-limit", limits.pids.map(|pids| pids.to_string()));
     add("--blkio-weight", limits.io_weight.map(|weight| weight.to_string()));
     add("--shm-size", bytes(limits.shm_size));
@@ -30,8 +35,8 @@ pub(super) fn arguments(limits: &Resources) -> Vec<String> {
     line
 }
 
-/// Shares as cgroup v1 has them, 2 to 262144, of a weight as cgroup v2 has it, 1 to 10000: the inverse of what runtimes make of
-/// shares on v2 (`1 + ((shares - 2) * 9999) / 262142`), rounded up so that the same weight comes out.
+/// Shares as cgroup v1 has them, 2 to 262144, of a weight as cgroup v2 has it, 1 to 10000: from end to end in proportion, as runtimes
+/// long made the one of the other (`1 + ((shares - 2) * 9999) / 262142`), rounded up so that the same weight comes out.
 fn shares(weight: u32) -> u64 {
     let above = u64::from(weight.clamp(1, 10_000) - 1) * 262_142;
     2 + above.div_ceil(9999)
@@ -69,7 +74,9 @@ mod tests {
              --shm-size 4096b --storage-opt size=8192 --tmpfs /x:size=1m --tmpfs /y --ulimit nofile=10:20",
             shares(100)
         );
-        assert_eq!(arguments(&limits).join(" "), expected);
-        assert!(arguments(&Resources::default()).is_empty());
+        assert_eq!(arguments(&limits, false).join(" "), expected);
+        let weight = format!("--cpu-shares {}", shares(100));
+        assert_eq!(arguments(&limits, true).join(" "), expected.replace(&weight, "--cgroup-conf cpu.weight=100"));
+        assert!(arguments(&Resources::default(), true).is_empty());
     }
 }

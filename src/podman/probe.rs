@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use super::cgroup::Cgroups;
 use super::container::user_map;
 use super::network::arguments as network;
-use super::{LABEL, Podman, PodmanError, UserMap, cgroup, strings};
+use super::{LABEL, Podman, PodmanError, UserMap, strings};
 use crate::config::NetworkSettings;
 
 /// An empty archive: two blocks of zeros (POSIX.1-2024, pax).
@@ -21,7 +22,7 @@ fn arguments(
     init: &str,
     map: UserMap,
     settings: &NetworkSettings,
-    parent: Option<&str>,
+    cgroups: Cgroups,
     line: &[String],
 ) -> Vec<String> {
     let container = name.rsplit(['/', ':']).next().unwrap_or_default();
@@ -34,7 +35,7 @@ fn arguments(
     all.extend(["--volume".to_owned(), format!("{init}:{}:ro", crate::init::PATH)]);
     all.extend(["--entrypoint".to_owned(), format!("[\"{}\"]", crate::init::PATH)]);
     all.extend(user_map(map));
-    all.extend(cgroup::arguments(parent));
+    all.extend(cgroups.arguments());
     all.extend(network(settings, None));
     all.extend(strings(["--"]));
     all.push(name.to_owned());
@@ -69,7 +70,7 @@ impl Podman {
         import.extend([archive.path().display().to_string(), name.clone()]);
         self.call(&import).await?;
         let init = self.settings().init.display().to_string();
-        let run = arguments(&name, &init, map, settings, self.cgroup_parent(), line);
+        let run = arguments(&name, &init, map, settings, self.cgroups(), line);
         let said = self.call_with(&run, within + AROUND, None).await;
         // It is a few bytes; what was found out counts more than whether they could be removed.
         if let Err(error) = self.call(&[strings(["image", "rm", "--force"]), vec![name]].concat()).await {
@@ -87,7 +88,14 @@ mod tests {
     #[test]
     fn the_container_has_a_jobs_network_and_goes_by_itself() {
         let settings = NetworkSettings { mode: Network::Host, dns: vec!["192.0.2.53".into()], ..Default::default() };
-        let line = arguments("localhost/x:7", "/i", UserMap::NoMap, &settings, None, &["probe".into(), "a:1".into()]);
+        let line = arguments(
+            "localhost/x:7",
+            "/i",
+            UserMap::NoMap,
+            &settings,
+            Cgroups::default(),
+            &["probe".into(), "a:1".into()],
+        );
         let line = line.join(" ");
         for words in [
             "run --rm --name windlass-doctor-7",

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::cgroup::Cgroups;
 use super::container::{UserMap, user_map};
 use super::network::{Place, arguments as network};
 use super::{LABEL, Labels, Podman, PodmanError, strings};
-use super::{cgroup, isolation, limits};
+use super::{isolation, limits};
 use crate::config::{Isolation, NetworkSettings, Resources};
 use crate::job::Secret;
 
@@ -53,7 +54,7 @@ pub struct ServiceSpec {
 }
 
 /// The arguments of `podman run`.
-fn arguments(spec: &ServiceSpec, init: &str, parent: Option<&str>) -> Vec<String> {
+fn arguments(spec: &ServiceSpec, init: &str, cgroups: Cgroups) -> Vec<String> {
     let mut line: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
@@ -87,8 +88,8 @@ fn arguments(spec: &ServiceSpec, init: &str, parent: Option<&str>) -> Vec<String
     add(&["--entrypoint", &format!("[\"{}\",\"become\"]", crate::init::PATH)]);
     line.extend(user_map(spec.user_map));
     line.extend(network(&spec.network, spec.place.as_ref()));
-    line.extend(cgroup::arguments(parent));
-    line.extend(limits::arguments(&spec.resources));
+    line.extend(cgroups.arguments());
+    line.extend(limits::arguments(&spec.resources, cgroups.unified));
     line.extend(isolation::arguments(&spec.isolation));
     line.extend(strings(["--"]));
     line.push(spec.image_id.clone());
@@ -122,7 +123,7 @@ impl Podman {
             message: format!("its variables can't be handed over: {error}"),
             code: None,
         })?;
-        let line = arguments(spec, &self.settings().init.display().to_string(), self.cgroup_parent());
+        let line = arguments(spec, &self.settings().init.display().to_string(), self.cgroups());
         self.call_with(&line, limit, Some(&pipe)).await.map(drop)
     }
 
@@ -213,7 +214,7 @@ mod tests {
             isolation: Isolation::default(),
             log: Some("/x/db.log".into()),
         };
-        let line = arguments(&spec, "/x/init", None).join(" ");
+        let line = arguments(&spec, "/x/init", Cgroups::default()).join(" ");
         assert!(line.ends_with("-- abc /e a b -c"), "{line}");
         for words in [
             "--entrypoint [\"/.windlass-init\",\"become\"]",

@@ -99,7 +99,7 @@ pub struct Resources {
     pub cpus: Option<f64>,
     /// CPUs that it may run on, for example `0-3,6`.
     pub cpuset: Option<String>,
-    /// Share of CPU time under contention, 1 to 10000 (cgroup v2's `cpu.weight`; podman's `--cpu-shares` is made of it).
+    /// Share of CPU time under contention, 1 to 10000 (cgroup v2's `cpu.weight`; on v1 `--cpu-shares` is made of it).
     pub cpu_weight: Option<u32>,
     /// How many processes and threads.
     pub pids: Option<u32>,
