@@ -193,6 +193,10 @@ COPYRIGHT
 
 rpm() { # PACKAGE
   local package=$1 spec=$work/$1.spec call
+  rm -rf "$work/root"
+  cp -a "$work/$package" "$work/root"
+  # Where zsh looks for them is decided by each distribution.
+  [[ ! -d $work/root/usr/share/zsh ]] || mv "$work/root/usr/share/zsh/vendor-completions" "$work/root/usr/share/zsh/site-functions"
   {
     echo "Name: $package"
     echo "Version: ${version//[-~]/_}"
@@ -221,7 +225,9 @@ rpm() { # PACKAGE
       script "$package" <<<"[ \"\$1\" -ne 0 ] || $call removed"
     fi
     echo "%files"
-    (cd "$work/$package" && find . -type f -printf '/%P\n') | while IFS= read -r name; do
+    # Those that are the package's alone go with it.
+    (cd "$work/root" && find . -type d \( -name 'windlass*' -o -name '*.d' -path '*windlass*' \) -printf '%%dir /%P\n')
+    (cd "$work/root" && find . -type f -printf '/%P\n') | while IFS= read -r name; do
       case $name in
         /etc/*) echo "%config(noreplace) $name" ;;
         /usr/share/man/*) echo "%doc $name" ;;
@@ -229,8 +235,6 @@ rpm() { # PACKAGE
       esac
     done
   } >"$spec"
-  rm -rf "$work/root"
-  cp -a "$work/$package" "$work/root"
   rpmbuild -bb --quiet --buildroot "$work/root" --define "_topdir $work/rpm" --define "_rpmdir $out" --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
     --define '__os_install_post %{nil}' --define 'debug_package %{nil}' --define '_build_id_links none' \
     --define "_binary_payload $([[ $profile == release ]] && echo w19.zstdio || echo w1.gzdio)" "$spec" >&2

@@ -29,12 +29,15 @@ for program in linux.uml busybox cpio mkfs.ext4; do command -v "$program" >/dev/
 [[ ${#missing[@]} -eq 0 ]] || fail "missing: ${missing[*]}; scripts/prepare.sh --for test installs them"
 modules=/usr/lib/uml/modules
 release=$(linux.uml --version)
-overlay=$(find "$modules/$release" -name 'overlay.ko*' -print -quit)
+overlay=$(find "$modules/$release" -name 'overlay.ko*' -print -quit 2>/dev/null || true)
 [[ -n $overlay ]] || fail "the kernel of linux.uml, $release, has no modules in $modules"
 
 work=$(mktemp -d /var/tmp/windlass-vm.XXXXXX)
+machine=
 # shellcheck disable=SC2317 # it is a trap
 remove() {
+  # The machine may have a process group of its own, and with it the memory that it uses.
+  [[ -z $machine ]] || kill "$machine" 2>/dev/null || true
   wait
   rm -rf "$work"
 }
@@ -110,9 +113,10 @@ boot() { # NUMBER: true when COMMAND has come to its end
   ended=0
   TMPDIR=$memory timeout --kill-after=10 "$limit" linux.uml mem=4G "ubd0=$work/disk" "initrd=$work/first.gz" rdinit=/init \
     "uml_dir=$work" umid=kernel con=null con0=null,fd:1 ssl=null panic=-1 quiet "${options[@]}" </dev/null >"$work/console" 2>&1 &
-  local machine=$!
+  machine=$!
   tail --quiet --bytes=+1 --follow --sleep-interval=0.5 --pid="$machine" "$talk/output"
   wait "$machine" || ended=$?
+  machine=
   [[ -s $talk/result ]]
 }
 

@@ -167,14 +167,43 @@ fn an_image_is_pulled_once_for_jobs_that_want_it_at_the_same_time() {
 }
 
 #[test]
-fn the_administrators_user_is_for_jobs_that_name_none() {
+fn the_administrators_user_comes_before_the_jobs_unless_a_list_says_whom_jobs_may_choose() {
     let host = Host::configured("[job]\nuser = '1234:4321'");
     let image = host.image(&Image::busybox());
     let runner = Runner::new(&host);
     let job = || Job::new(&image).script(&["id -u; id -g"]);
     runner.play(&job()).expect(State::Success).expect_log("\n1234\n4321\n");
-    let own = serde_json::json!({"name": image, "executor_opts": {"docker": {"user": "0"}}});
-    runner.play(&job().with("image", own)).expect(State::Success).expect_log("\n0\n0\n");
+    let as_user = |user: &str| serde_json::json!({"name": image, "executor_opts": {"docker": {"user": user}}});
+    let outcome = runner.play(&job().with("image", as_user("0")));
+    outcome.expect(State::Success).expect_log("\n1234\n4321\n");
+    outcome.expect_log("the job asks for user 0, and runs as 1234:4321");
+    host.configure("[job]\nuser = '1234:4321'\nallowed_users = ['0', '77']");
+    host.crash_daemon();
+    runner.play(&job()).expect(State::Success).expect_log("\n1234\n4321\n");
+    runner.play(&job().with("image", as_user("0"))).expect(State::Success).expect_log("\n0\n0\n");
+    // The job's variables are in it, as everywhere in an image.
+    let chosen = job().with("image", as_user("$APP_UID")).variable("APP_UID", "77");
+    runner.play(&chosen).expect(State::Success).expect_log("\n77\n0\n");
+    let outcome = runner.play(&job().with("image", as_user("${APP_UID}")).variable("APP_UID", "78"));
+    outcome.expect_log("user 78 is not allowed: allowed_users of [job] has 0, 77");
+}
+
+#[test]
+fn the_administrators_own_images_are_allowed_by_their_names_too() {
+    let host = Host::start();
+    let (own, other) = (host.image(&Image::busybox()), host.image(&Image::busybox().env("OTHER=1")));
+    host.configure(&format!(
+        "[job]\nnetwork = 'private'\ndefault_image = '{own}'\nallowed_images = ['nothing/like/it']\nallowed_services = ['nothing/like/it']\n\
+         [[job.services]]\nimage = '{own}'\naliases = ['first']\ncommand = ['sleep', '1000']\n"
+    ));
+    host.crash_daemon();
+    let runner = Runner::new(&host);
+    let service = |image: &str| serde_json::json!([{"name": image, "alias": "second", "command": ["sleep", "1000"]}]);
+    runner.play(&Job::new(&own).with("services", service(&own))).expect(State::Success);
+    runner.play(&Job::new(&other)).expect_log("is not allowed: allowed_images of [job]");
+    runner
+        .play(&Job::new(&own).with("services", service(&other)))
+        .expect_log("is not allowed: allowed_services of [job]");
 }
 
 #[test]

@@ -101,6 +101,8 @@ fn debian_packages_in_the_box() {
         },
         SETTINGS,
     );
+    let complete = "source /usr/share/bash-completion/completions/windlass && complete -p windlass";
+    run(Command::new("bash").args(["-c", complete]));
     let main = Path::new("/etc/windlass/windlass.toml");
     fs::write(main, "# mine\n").unwrap();
     a_job_outlives(&windlass, || drop(install("0.1.1")));
@@ -157,7 +159,11 @@ fn rpm_packages_in_the_box() {
     fs::write(main, "# mine\n").unwrap();
     a_job_outlives(&windlass, || drop(rpm(&["--upgrade"], "0.1.1")));
     assert_eq!(fs::read_to_string(main).unwrap(), "# mine\n");
+    exists(&["/usr/share/zsh/site-functions/_windlass", "/usr/share/bash-completion/completions/windlass"], true);
     run(Command::new("rpm").args(["--erase", "--nodeps", "windlass-update", "windlass", "windlass-cli"]));
     exists(&PROGRAMS, false);
+    exists(&["/usr/libexec/windlass", "/usr/share/windlass", "/usr/share/doc/windlass"], false);
     exists(&["/var/lib/windlass/lanes"], true);
+    let labelled = fs::read_to_string("/run/selinux-calls").unwrap();
+    assert!(labelled.lines().any(|line| line == "semanage fcontext --delete /usr/bin/windlassd"), "{labelled}");
 }

@@ -40,6 +40,16 @@ fn a_service_that_ends_is_named_with_its_last_words_and_the_job_goes_on_unless_i
     let outcome = runner.play(&job().profile("strict"));
     outcome.expect_log("not ready: broken (services_required");
     assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    // There is nothing to wait for with one that has no port; that it has failed is seen.
+    let portless = Image::busybox().cmd(&["sh", "-c", "echo no license >&2; exit 4"]);
+    let well = Image::busybox().cmd(&["true"]);
+    let (portless, well, job) = (host.image(&portless), host.image(&well), host.image(&Image::busybox()));
+    let services = json!([{"name": well, "alias": "well"}, {"name": portless, "alias": "portless"}]);
+    let job = || Job::new(&job).with("services", services.clone());
+    let outcome = runner.play(&job());
+    outcome.expect(State::Success).expect_log("exited, exit code 4").expect_log("[service portless] no license");
+    assert!(!outcome.log().contains("service well"), "{}", outcome.log());
+    runner.play(&job().profile("strict")).expect_log("not ready: portless (services_required");
 }
 
 #[test]

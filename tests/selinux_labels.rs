@@ -62,3 +62,16 @@ fn an_upgrade_makes_no_rule_again_and_a_host_without_selinux_none() {
     assert_eq!(calls(&host(there, true)), [""; 0]);
     assert_eq!(calls(&host("echo var_lib_t", false)), [""; 0]);
 }
+
+#[test]
+fn a_rule_that_cannot_be_made_is_said_and_does_not_end_the_installation() {
+    let host = host("echo var_lib_t", true);
+    fs::write(host.path().join("semanage"), "#!/bin/sh\nexit 1\n").unwrap();
+    let path = format!("{}:{}", host.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-euc", ". scripts/package/host.sh; windlass_label; echo went on"]).env("PATH", path);
+    let output = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "went on\n", "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/var/lib/windlass/lanes") && said.contains("doctor --only selinux"), "{said}");
+}

@@ -33,12 +33,15 @@ windlass_daemon() { # WHEN
     removed)
       rm -f "$drop_in"
       rmdir "${drop_in%/*}" 2>/dev/null || true
+      windlass_without_rules /usr/bin/windlassd
       ! windlass_has_systemd || systemctl daemon-reload
       ;;
     purged)
       # Its containers, and the manager that they run below. The user stays, and so do its ids: nobody else shall get them.
       rm -f /var/lib/systemd/linger/windlass
       if windlass_has_systemd && id=$(id -u windlass 2>/dev/null); then systemctl stop "user@$id.service" || true; fi
+      windlass_without_rules /var/lib/windlass/.local/share/containers '/var/lib/windlass/lanes(/.*)?' '/var/lib/windlass/work(/.*)?' \
+        '/var/lib/windlass/bin(/.*)?' '/var/lib/windlass/mounted(/.*)?'
       # A directory that is a file system of its own stays, empty.
       rm -rf --one-file-system /var/lib/windlass /run/windlass /etc/windlass || true
       ;;

@@ -35,7 +35,7 @@ windlass_label() {
   kind=$(windlass_type_by_rule /var/lib/containers)
   { [ "$kind" ] && [ "$(windlass_type_by_rule "$storage")" = "$kind" ]; } \
     || semanage fcontext --add --equal /var/lib/containers "$storage" 2>/dev/null \
-    || semanage fcontext --modify --equal /var/lib/containers "$storage"
+    || semanage fcontext --modify --equal /var/lib/containers "$storage" || windlass_unlabelled "$storage"
   windlass_context container_file_t /var/lib/windlass/lanes '(/.*)?'
   windlass_context container_file_t /var/lib/windlass/work '(/.*)?'
   windlass_context container_ro_file_t /var/lib/windlass/bin '(/.*)?'
@@ -46,8 +46,20 @@ windlass_label() {
 # Neither what an upgrade finds done is done again, since a rule takes seconds and what jobs have kept may be a terabyte.
 windlass_context() { # TYPE PATH [PATTERN OF WHAT IS BELOW]
   [ "$(windlass_type_by_rule "$2")" = "$1" ] \
-    || semanage fcontext --add --type "$1" "$2${3:-}" 2>/dev/null || semanage fcontext --modify --type "$1" "$2${3:-}"
-  [ ! -e "$2" ] || [ "$(stat --format=%C "$2" | cut -d: -f3)" = "$1" ] || restorecon -R "$2"
+    || semanage fcontext --add --type "$1" "$2${3:-}" 2>/dev/null || semanage fcontext --modify --type "$1" "$2${3:-}" \
+    || windlass_unlabelled "$2"
+  [ ! -e "$2" ] || [ "$(stat --format=%C "$2" | cut -d: -f3)" = "$1" ] || restorecon -R "$2" || windlass_unlabelled "$2"
+}
+
+# No reason to leave an installation half done.
+windlass_unlabelled() { # PATH
+  echo "windlass: SELinux has no rule or label for $1; windlass doctor --only selinux says what is missing" >&2
+}
+
+# Takes rules away again.
+windlass_without_rules() { # PATH AND PATTERN...
+  if ! command -v selinuxenabled >/dev/null || ! selinuxenabled || ! command -v semanage >/dev/null; then return 0; fi
+  for rule in "$@"; do semanage fcontext --delete "$rule" 2>/dev/null || true; done
 }
 
 # The type that the rules have for a path; nothing where nobody can say.

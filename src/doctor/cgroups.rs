@@ -113,8 +113,13 @@ fn unenforced(warnings: Vec<String>) -> Vec<Finding> {
         return vec![Finding::ok("limits", "all limits of the configuration can be enforced")];
     }
     let finding = |warning: String| {
-        let remedy = "mend what it names, or take the limit out of the configuration";
-        Finding::warning("limits", warning, "jobs run without this limit, and the job log says so", remedy)
+        let remedy = "mend what it names, or take it out of the configuration";
+        let means = if warning.contains("don't start") {
+            "jobs fail before they begin"
+        } else {
+            "jobs run without this limit, and the job log says so"
+        };
+        Finding::warning("limits", warning, means, remedy)
     };
     warnings.into_iter().map(finding).collect()
 }

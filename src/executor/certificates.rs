@@ -52,8 +52,9 @@ impl Executor {
             anyhow::Ok(Mount { source, target: target.to_owned(), read_only: true })
         };
         Ok(vec![
-            mount(format!("ca-{profile}.crt"), &own, FILE)?,
-            mount(format!("ca-{profile}-bundle.crt"), &bundle, BUNDLE)?,
+            // No profile's name has a dot in it.
+            mount(format!("ca.{profile}.crt"), &own, FILE)?,
+            mount(format!("ca-bundle.{profile}.crt"), &bundle, BUNDLE)?,
         ])
     }
 }

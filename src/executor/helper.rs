@@ -20,11 +20,21 @@ pub const REPOSITORY: &str = "localhost/windlass/helper";
 /// The variable in which gitlab-runner says its version.
 const VARIABLE: &str = "CI_RUNNER_VERSION";
 
-/// An archive that is being loaded, unpacked, below the state directory. One daemon loads one at a time.
+/// How the names begin of archives that are being loaded, unpacked, below the state directory.
 pub const UNPACKED: &str = "helper-archive.tar";
 
 /// What a helper's image lacks, by image and runner's program: asked once.
 pub type Tools = Mutex<HashMap<(String, Option<PathBuf>), String>>;
+
+/// Removes what a daemon has left that was killed while it loaded an archive.
+pub fn remove_unpacked(state_dir: &Path) {
+    for entry in std::fs::read_dir(state_dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNPACKED) {
+            // What can't be removed costs room, nothing else.
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}
 
 /// Where the predefined stages run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +142,12 @@ impl Executor {
         };
         if self.podman.image(&reference).await.map_err(podman)?.is_none() {
             log.line(format!("Loading the helper image from {}", path.display()));
-            let scratch = self.settings().state_dir.join(UNPACKED);
-            self.podman.load_archive(path, reference.as_str(), &scratch).await.map_err(podman)?;
+            // Each load has a file of its own: a job that was canceled in the middle of one leaves its podman behind, still reading.
+            let scratch = tempfile::Builder::new().prefix(UNPACKED).tempfile_in(&self.settings().state_dir);
+            let scratch = scratch.map_err(|error| {
+                Failure::system(format!("make a file to unpack the helper's archive into: {error}"))
+            })?;
+            self.podman.load_archive(path, reference.as_str(), scratch.path()).await.map_err(podman)?;
             if let Some(image) = self.podman.image(&reference).await.map_err(podman)? {
                 // An archive gives names of its own.
                 let listed = self.podman.images().await.map_err(podman)?;

@@ -197,8 +197,7 @@ impl Executor {
         make_directory(&settings.run_dir.join("leases"), 0o700)?;
         // The roots of containers have to get past it, and nobody else can list it.
         make_directory(&settings.state_dir, 0o711)?;
-        // A daemon that was killed while it loaded one has left it.
-        drop(std::fs::remove_file(settings.state_dir.join(helper::UNPACKED)));
+        helper::remove_unpacked(&settings.state_dir);
         let ranges = Ranges::load(&settings.state_dir)?;
         let lanes = Lanes::load(&settings.state_dir.join("lanes"), Reading::now())?;
         Self::prepare_for(&settings)?;

@@ -48,21 +48,50 @@ pub fn plan(record: &Record, inputs: &Inputs, log: &JobLog) -> Result<Plan, Fail
         )
     })?;
     let reference = ImageRef::try_from(name.clone()).map_err(Failure::job)?;
-    if own.is_some() {
+    if own.is_some() && !is_same(settings.images.default_image.as_ref(), &reference) {
         policy::check_image(rule, &reference).map_err(Failure::job)?;
     }
-    let options = &record.job.options;
+    let options = filled_in(&record.job.options, inputs);
     let variables = |name: &str| inputs.variable(name);
     let (resources, remarks) =
         resources::wanted(&settings.resources, &settings.maximum, variables).map_err(Failure::job)?;
     remarks.into_iter().for_each(|line| log.line(line));
     Ok(Plan {
         privileged: settings.isolation.privileged && policy::may_be_privileged(rule, &reference),
-        image: wanted(rule, reference, options, record)?,
-        user: options.user.clone().or_else(|| settings.user.clone()),
+        image: wanted(rule, reference, &options, record)?,
+        user: user(options.user, settings.user.clone(), rule, log),
         resources,
         services: planned_services(record, rule, inputs, log)?,
     })
+}
+
+/// An image's user and platform with the job's variables in them (`ImageDockerOptions.Expand` of GitLab Runner).
+fn filled_in(options: &ImageOptions, inputs: &Inputs) -> ImageOptions {
+    let filled = |text: &Option<String>| {
+        let text = services::expand(text.as_deref()?, |name| inputs.variable(name));
+        (!text.is_empty()).then_some(text)
+    };
+    ImageOptions { user: filled(&options.user), platform: filled(&options.platform), ..options.clone() }
+}
+
+/// Who the job runs as: the administrator's choice before the job's, as with the Docker executor, unless a list says whom jobs may choose.
+fn user(own: Option<String>, configured: Option<String>, rule: &PolicyRule, log: &JobLog) -> Option<String> {
+    match (own, configured) {
+        (Some(own), Some(configured)) if rule.allowed_users.is_none() => {
+            if own != configured {
+                log.line(format!(
+                    "Warning: the job asks for user {own}, and runs as {configured}: the administrator has set a user, and no allowed_users"
+                ));
+            }
+            Some(configured)
+        }
+        (own, configured) => own.or(configured),
+    }
+}
+
+/// Whether the administrator's own image is the one that was judged.
+fn is_same(configured: Option<&String>, judged: &ImageRef) -> bool {
+    configured.is_some_and(|name| ImageRef::try_from(name.clone()).is_ok_and(|image| image.as_str() == judged.as_str()))
 }
 
 fn wanted(rule: &PolicyRule, reference: ImageRef, options: &ImageOptions, record: &Record) -> Result<Wanted, Failure> {
@@ -87,7 +116,7 @@ fn planned_services(
     let always = settings.always.iter().map(|service| (as_asked(service), true));
     let asked = record.job.services.iter().enumerate().map(|(number, service)| {
         let variables = inputs.service_variables(number, &service.image);
-        (Service { variables, ..service.clone() }, false)
+        (Service { variables, options: filled_in(&service.options, inputs), ..service.clone() }, false)
     });
     let all: Vec<(Service, bool)> = always.chain(asked).collect();
     if let Some(limit) = settings.limit
@@ -103,7 +132,7 @@ fn planned_services(
     for (asked, configured) in all {
         let reference = ImageRef::try_from(asked.image.clone())
             .map_err(|reason| Failure::job(format!("a service of the job: {reason}")))?;
-        if !configured {
+        if !configured && !settings.always.iter().any(|own| is_same(Some(&own.image), &reference)) {
             policy::check_service(rule, &reference).map_err(Failure::job)?;
         }
         let mut names = Vec::new();

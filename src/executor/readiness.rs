@@ -108,12 +108,11 @@ impl Executor {
         }
         let checks: BTreeMap<u8, Check> =
             (0..).zip(services).filter_map(|(index, service)| Some((index, check_of(service, inputs)?))).collect();
-        if checks.is_empty() {
-            return Ok(());
-        }
         let name = |index: u8| services[usize::from(index)].name();
         let names: Vec<&str> = checks.keys().map(|index| name(*index)).collect();
-        log.line(format!("Waiting for services to be ready: {}", names.join(", ")));
+        if !names.is_empty() {
+            log.line(format!("Waiting for services to be ready: {}", names.join(", ")));
+        }
         let waiting = Waiting { lease, record, services, places, since: Instant::now(), limit };
         let mut missing: BTreeMap<u8, String> = checks.keys().map(|index| (*index, RUNNING.to_owned())).collect();
         let (mut left, mut trouble, mut said) = (checks.len(), None, false);
@@ -156,6 +155,7 @@ impl Executor {
             _ = watch => {}
             () = tokio::time::sleep(limit) => {}
         }
+        missing.extend(self.failed_unasked(services, &checks).await);
         for (index, words) in &missing {
             self.show_failed(&services[usize::from(*index)], words, waiting.since.elapsed(), log).await;
         }
@@ -172,6 +172,28 @@ impl Executor {
                 "services that the job needs are not ready: {names} (services_required in windlass.toml)"
             )),
         })
+    }
+
+    /// Those that there is nothing to ask of, neither a port nor a check of health, and that have failed already.
+    async fn failed_unasked(&self, services: &[Intended<'_>], checks: &BTreeMap<u8, Check>) -> Vec<(u8, String)> {
+        let unasked = |index: &u8| !checks.contains_key(index);
+        let others: Vec<(u8, &str)> = (0..)
+            .zip(services)
+            .filter(|(index, _)| unasked(index))
+            .map(|(index, other)| (index, other.container()))
+            .collect();
+        if others.is_empty() {
+            return Vec::new();
+        }
+        let names: Vec<String> = others.iter().map(|(_, container)| (*container).to_owned()).collect();
+        // A look that fails says nothing of them.
+        let states = self.podman.states(&names).await.unwrap_or_default();
+        let found = |name: &str| others.iter().find(|(_, container)| *container == name).map(|(index, _)| *index);
+        states
+            .into_iter()
+            .filter(|state| state.failed)
+            .filter_map(|state| Some((found(&state.name)?, state.words)))
+            .collect()
     }
 
     /// Asks each service's own check of health until it says yes, however long another's hangs.

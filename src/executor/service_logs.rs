@@ -19,7 +19,15 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Follower {
     alias: String,
     log: LogFile,
+    /// Why nothing is to be heard of it, until that was said.
+    notice: Option<&'static str>,
+    /// Whether it is known that the log can't be read.
+    is_broken: bool,
 }
+
+/// An older release left the logs of services to podman.
+const OF_AN_OLDER_RELEASE: &str = "what it says is not shown: the job began before windlassd was upgraded";
+const UNREADABLE: &str = "what it says can't be read; the journal of windlassd says why";
 
 /// The services' words from where the stage before this one ended.
 #[derive(Debug)]
@@ -34,6 +42,10 @@ pub struct ServiceLogs {
 impl ServiceLogs {
     /// The next line, with its service's name. Cancelling this loses nothing.
     pub async fn next(&mut self) -> String {
+        if self.followers(|followers| followers.is_empty()) {
+            // The job wants to hear none.
+            return std::future::pending().await;
+        }
         loop {
             if let Some(line) = self.try_next() {
                 return line;
@@ -66,11 +78,19 @@ impl ServiceLogs {
 
 impl Follower {
     fn next(&mut self) -> Option<String> {
-        let said = self.log.read().unwrap_or_else(|error| {
-            // A disk that fails says so elsewhere, too.
-            tracing::debug!("read {}: {error}", self.log.path().display());
-            None
-        })?;
+        if let Some(notice) = self.notice.take() {
+            return Some(format!("[service {}] [{notice}]", self.alias));
+        }
+        let said = match self.log.read() {
+            Ok(said) => said?,
+            Err(error) if !self.is_broken => {
+                tracing::warn!("the log of a service can't be read: {}: {error}", self.log.path().display());
+                self.is_broken = true;
+                return Some(format!("[service {}] [{UNREADABLE}]", self.alias));
+            }
+            Err(_) => return None,
+        };
+        self.is_broken = false;
         Some(match said {
             Said::Line { text, cut } => {
                 let text: String = text.chars().filter(|character| !character.is_control()).collect();
@@ -114,7 +134,7 @@ impl Executor {
             for (alias, path) in self.logs_of(record) {
                 let log =
                     LogFile::create(path).with_context(|| format!("make a file for the log of service {alias}"))?;
-                followers.push(Follower { alias, log });
+                followers.push(Follower { alias, log, notice: None, is_broken: false });
             }
             *lease.followers.lock().unwrap_or_else(PoisonError::into_inner) = Some(followers);
         }
@@ -134,7 +154,14 @@ impl Executor {
         // Another daemon has read them before this one.
         followers.get_or_insert_with(|| {
             let logs = self.logs_of(&record).into_iter();
-            logs.map(|(alias, path)| Follower { alias, log: LogFile::from_now_on(path) }).collect()
+            let follow = |(alias, path): (String, PathBuf)| match path.try_exists() {
+                // It is made before its service is.
+                Ok(false) => {
+                    Follower { alias, log: LogFile::absent(path), notice: Some(OF_AN_OLDER_RELEASE), is_broken: false }
+                }
+                _ => Follower { alias, log: LogFile::from_now_on(path), notice: None, is_broken: false },
+            };
+            logs.map(follow).collect()
         });
         drop(followers);
         ServiceLogs { lease: Arc::clone(lease), turn: 0, last: 0 }

@@ -99,7 +99,10 @@ impl Executor {
             // The next sweep tries again. A disk that takes no changes must not keep the slot.
             tracing::warn!("{error:#}");
         }
-        if let Err(error) = self.remove_service_logs(&record) {
+        // A service that could not be removed may be writing still.
+        if errors.is_empty()
+            && let Err(error) = self.remove_service_logs(&record)
+        {
             tracing::warn!("{error:#}");
         }
         if record.attempt > 1 || (record.attempt == 1 && record.container.is_none()) {

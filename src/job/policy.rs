@@ -76,10 +76,11 @@ pub fn check_user(rule: &PolicyRule, user: &str) -> Result<(), String> {
     }
 }
 
-/// The pull policies for an image: the job's, if all of them are allowed, else the configuration's.
+/// The pull policies for an image: those of the job's that are allowed, or the configuration's when it has none (`GetPullPolicies` and
+/// `GetAllowedPullPolicies` of GitLab Runner).
 ///
 /// # Errors
-/// A word that is none, or that the rule does not allow.
+/// A word that is none, or that the rule allows none of them.
 pub fn pull_policies(
     rule: &PolicyRule,
     wanted: &[String],
@@ -89,22 +90,22 @@ pub fn pull_policies(
         return Ok(configured.to_vec());
     }
     let allowed = rule.allowed_pull_policies.as_deref().unwrap_or(configured);
-    wanted
-        .iter()
-        .map(|word| {
-            let policy = PullPolicy::parse(word)
-                .ok_or_else(|| format!("{word:?} is no pull_policy: there are always, if-not-present and never"))?;
-            if allowed.contains(&policy) {
-                return Ok(policy);
-            }
-            let words: Vec<String> = allowed.iter().map(|policy| policy.word().to_owned()).collect();
-            Err(format!(
-                "pull_policy {word} is not allowed: allowed_pull_policies of {} has {}",
-                rule.name,
-                list(&words)
-            ))
-        })
-        .collect()
+    let read = |word: &String| {
+        PullPolicy::parse(word)
+            .ok_or_else(|| format!("{word:?} is no pull_policy: there are always, if-not-present and never"))
+    };
+    let mut policies = wanted.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    policies.retain(|policy| allowed.contains(policy));
+    if policies.is_empty() {
+        let words: Vec<String> = allowed.iter().map(|policy| policy.word().to_owned()).collect();
+        return Err(format!(
+            "pull_policy {} is not allowed: allowed_pull_policies of {} has {}",
+            wanted.join(", "),
+            rule.name,
+            list(&words)
+        ));
+    }
+    Ok(policies)
 }
 
 /// Whether an image may run privileged.
@@ -257,6 +258,14 @@ mod tests {
                 .contains("always, if-not-present")
         );
         assert!(pull_policies(&open, &words(&["sometimes"]), &configured).expect_err("no word").contains("sometimes"));
+        // What is not allowed is left out, as with the Docker executor.
+        let some = pull_policies(&open, &words(&["never", "always"]), &configured);
+        assert_eq!(some, Ok(vec![PullPolicy::Always]));
+        let own = PolicyRule { allowed_pull_policies: Some(vec![PullPolicy::Never]), ..open };
+        assert_eq!(pull_policies(&own, &words(&["always", "never"]), &configured), Ok(vec![PullPolicy::Never]));
+        assert!(
+            pull_policies(&own, &words(&["always"]), &configured).expect_err("not in the list").contains("has never")
+        );
     }
 
     #[test]

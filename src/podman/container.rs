@@ -87,8 +87,8 @@ fn arguments(spec: &ContainerSpec, init: &str, cgroups: Cgroups) -> Vec<String> 
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["run", "--detach", "--name", &spec.name, "--hostname", &spec.hostname]);
     add(&["--pull", "never", "--restart", "no", "--log-driver", "none", "--no-healthcheck"]);
-    // The proxies of podman's own environment are for its pulls.
-    add(&["--http-proxy=false"]);
+    // podman's own environment is for its pulls, its proxies too, whatever containers.conf says.
+    add(&["--http-proxy=false", "--env-host=false"]);
     for (key, value) in spec.labels.pairs() {
         add(&["--label", &format!("{LABEL}.{key}={value}")]);
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
-use super::{Storage, ulimits};
+use super::{Storage, missing, ulimits};
 use crate::config::{Resources, Settings};
 
 /// A limit that not every host can enforce.
@@ -170,13 +170,15 @@ impl Limits {
         Self { controllers, ..Self::without("this cgroup v1 controller is not mounted") }
     }
 
-    /// What is configured and can't be enforced here, one sentence for each.
+    /// What is configured and can't be enforced here, or is not there, one sentence for each.
     #[must_use]
     pub fn warnings(&self, settings: &Settings) -> Vec<String> {
         let mut warnings = Vec::new();
         for job in settings.profiles.values().map(|profile| &profile.job) {
             warnings.extend(ulimits::beyond_this_host(&job.resources));
             warnings.extend(ulimits::beyond_this_host(&job.services.resources));
+            warnings.extend([&job.resources, &job.services.resources].into_iter().filter_map(missing::cpus));
+            warnings.extend(missing::files(&job.isolation));
             for (limit, _) in Limit::ALL {
                 let set = limit.is_set(&job.resources) || limit.is_set(&job.services.resources);
                 if set && let Err(reason) = self.check(limit) {

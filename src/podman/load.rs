@@ -11,7 +11,7 @@ const UNPACKED_MAX: u64 = 8 << 30;
 
 impl Podman {
     /// Makes an image of an archive: one that `docker save` wrote (`*.docker.tar.zst`), or a packed root file system (`*.tar.xz`), which
-    /// is unpacked into the file `scratch` on the way.
+    /// is unpacked into the file `scratch` on the way, the caller's to remove.
     ///
     /// # Errors
     /// podman's words, and when the archive can't be unpacked.
@@ -24,7 +24,7 @@ impl Podman {
             // config's DiffID").
             let (packed, unpacked) = (path.to_owned(), scratch.to_owned());
             let unpacking = tokio::task::spawn_blocking(move || unpack(&packed, &unpacked)).await;
-            let done = match unpacking.map_err(io::Error::other).and_then(|end| end) {
+            return match unpacking.map_err(io::Error::other).and_then(|end| end) {
                 Ok(()) => {
                     let names = [scratch.display().to_string(), name.to_owned()];
                     let line = [&strings(["import", "--quiet", "--"])[..], &names].concat();
@@ -32,8 +32,6 @@ impl Podman {
                 }
                 Err(error) => Err(failed(format!("it can't be unpacked to {}: {error}", scratch.display()))),
             };
-            drop(std::fs::remove_file(scratch));
-            return done;
         }
         let text =
             self.call_with(&[&strings(["load", "--quiet", "--input"])[..], &[file]].concat(), limit, None).await?;

@@ -66,6 +66,12 @@ impl LogFile {
         Self { reader: file.map(BufReader::new), missed: true, ..Self::unopened(path) }
     }
 
+    /// A log that is not there, and nothing has been missed of.
+    #[must_use]
+    pub fn absent(path: PathBuf) -> Self {
+        Self::unopened(path)
+    }
+
     fn unopened(path: PathBuf) -> Self {
         Self { path, reader: None, raw: Vec::new(), partial: Default::default(), is_replaced: false, missed: false }
     }
@@ -126,6 +132,10 @@ impl LogFile {
         };
         if let Some(before) = &self.reader {
             self.missed = !follows(&before.get_ref().metadata()?, &file.metadata()?);
+        }
+        if self.missed {
+            // The rest of what had begun is lost.
+            self.partial = Default::default();
         }
         (self.reader, self.is_replaced) = (Some(BufReader::new(file)), false);
         self.raw.clear();

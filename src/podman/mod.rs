@@ -20,6 +20,7 @@ mod load;
 mod log_file;
 mod logs;
 pub(crate) mod message;
+mod missing;
 mod network;
 mod probe;
 pub(crate) mod process;

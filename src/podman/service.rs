@@ -73,8 +73,8 @@ fn arguments(spec: &ServiceSpec, init: &str, cgroups: Cgroups) -> Vec<String> {
     }
     // Checked by the daemon: podman's own timers need systemd, and know no secret variables.
     add(&["--no-healthcheck"]);
-    // The proxies of podman's own environment are for its pulls.
-    add(&["--http-proxy=false"]);
+    // podman's own environment is for its pulls, its proxies too, whatever containers.conf says.
+    add(&["--http-proxy=false", "--env-host=false"]);
     for (key, value) in spec.labels.pairs() {
         add(&["--label", &format!("{LABEL}.{key}={value}")]);
     }
@@ -104,7 +104,9 @@ pub struct ServiceState {
     pub name: String,
     /// Whether it runs.
     pub running: bool,
-    /// podman's words, such as `exited (1)`.
+    /// Whether it has ended, and not well.
+    pub failed: bool,
+    /// podman's words, such as `exited, exit code 1`.
     pub words: String,
 }
 
@@ -158,7 +160,7 @@ impl Podman {
     /// # Errors
     /// podman's words.
     pub async fn states(&self, containers: &[String]) -> Result<Vec<ServiceState>, PodmanError> {
-        let format = "{{.Name}} {{.State.Status}} {{.State.ExitCode}}";
+        let format = "{{.Name}} {{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}";
         let text =
             self.call(&[&strings(["container", "inspect", "--format", format])[..], containers].concat()).await?;
         Ok(text.lines().filter_map(parse_state).collect())
@@ -182,9 +184,10 @@ fn filled_pipe(secrets: &[(String, Secret)]) -> io::Result<OwnedFd> {
 fn parse_state(line: &str) -> Option<ServiceState> {
     let mut words = line.split_whitespace();
     let (name, status, code) = (words.next()?, words.next()?, words.next()?);
+    let out_of_memory = if words.next() == Some("true") { ", out of memory" } else { "" };
     let running = status == "running";
-    let words = if running { status.to_owned() } else { format!("{status}, exit code {code}") };
-    Some(ServiceState { name: name.to_owned(), running, words })
+    let words = if running { status.to_owned() } else { format!("{status}, exit code {code}{out_of_memory}") };
+    Some(ServiceState { name: name.to_owned(), running, failed: !running && code != "0", words })
 }
 
 #[cfg(test)]
@@ -244,7 +247,10 @@ mod tests {
     #[test]
     fn a_state_is_told_in_words() {
         let state = parse_state("db exited 1").expect("valid");
-        assert_eq!((state.running, state.words.as_str()), (false, "exited, exit code 1"));
-        assert!(parse_state("db running 0").expect("valid").running);
+        assert_eq!((state.running, state.failed, state.words.as_str()), (false, true, "exited, exit code 1"));
+        assert!(parse_state("db running 0 false").expect("valid").running);
+        assert!(!parse_state("db exited 0 false").expect("valid").failed);
+        let killed = parse_state("db exited 137 true").expect("valid");
+        assert_eq!(killed.words, "exited, exit code 137, out of memory");
     }
 }

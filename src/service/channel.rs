@@ -100,6 +100,8 @@ impl Channel {
         let Self { stream, decoder, fd, unsent } = self;
         let passed_on = async {
             loop {
+                // Neither a line that is there nor a socket that takes it makes this wait: others have their turn.
+                tokio::task::coop::consume_budget().await;
                 if unsent.is_empty() {
                     *unsent = encode_message(&Reply::Log { text: lines.next().await });
                 }

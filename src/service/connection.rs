@@ -289,10 +289,13 @@ async fn stage(
         // The shim finds the next daemon; the stage does not notice.
         () = shutdown.cancelled() => return Ok(()),
     };
-    if matches!(end, StageEnd::Done { .. }) && call.ready.service_logs {
+    let hears_the_last = matches!(end, StageEnd::Done { .. }) && call.ready.service_logs;
+    // On record first: whatever becomes of this daemon now, the stage has ended so.
+    let closed = executor.close_stage(call, end).await;
+    if hears_the_last {
         last_words(channel, &mut logs).await;
     }
-    match executor.close_stage(call, end).await {
+    match closed {
         Some(message) => Err(Failure::system(message)),
         None => Ok(()),
     }

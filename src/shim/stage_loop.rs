@@ -70,6 +70,8 @@ pub struct StageLoop<'a> {
     words: Words,
     /// Whether words of services come behind the stage's end.
     service_logs: bool,
+    /// Whether whole words of it may wait unread, which had no room.
+    behind: bool,
 }
 
 impl<'a> StageLoop<'a> {
@@ -104,6 +106,7 @@ impl<'a> StageLoop<'a> {
             sinks: Vec::new(),
             words: Words::default(),
             service_logs: ready.service_logs,
+            behind: false,
         })
     }
 
@@ -113,7 +116,7 @@ impl<'a> StageLoop<'a> {
             return Ok(self.lost(&format!("the container's init took no orders: {error}")));
         }
         loop {
-            let full = !self.words.take_more();
+            let full = self.behind || !self.words.take_more();
             let (init, daemon, signal) = self.wait(full)?;
             if signal {
                 self.terminate();
@@ -249,6 +252,7 @@ impl<'a> StageLoop<'a> {
     }
 
     fn daemon_said(&mut self) -> Option<String> {
+        self.behind = false;
         while self.words.take_more() {
             match self.daemon.as_mut()?.buffered() {
                 Ok(Some(DaemonReply::Failed { message, .. })) => return Some(message),
@@ -261,6 +265,7 @@ impl<'a> StageLoop<'a> {
                 }
             }
         }
+        self.behind = true;
         None
     }
 
