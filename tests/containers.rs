@@ -71,15 +71,18 @@ fn a_container_is_bounded_as_podman_does_it_by_itself_unless_the_administrator_s
 }
 
 #[test]
-fn name_servers_masked_files_and_calls_without_bounds_are_as_the_administrator_says_for_job_and_services() {
+fn name_servers_and_what_bounds_a_container_are_as_the_administrator_says_for_job_and_services() {
     let host = Host::configured(
         "[job]\nnetwork = 'private'\ndns = ['192.0.2.53', '192.0.2.54']\ndns_search = ['example.com', 'example.net']\n\
-         seccomp = 'unconfined'\nsecurity_opt = ['mask=/proc/uptime']",
+         seccomp = 'unconfined'\nsecurity_opt = ['mask=/proc/uptime']\ncap_drop = ['SETFCAP']\nno_new_privileges = true",
     );
-    let looks = "grep -E '^(nameserver|search) ' /etc/resolv.conf | sort; grep Seccomp: /proc/self/status; \
-        echo uptime $(wc -c </proc/uptime); awk '$2 == \"00000000\" { print \"a way out\" }' /proc/net/route";
+    // capabilities(7): CAP_SETFCAP is 31.
+    let looks = "grep -E '^(nameserver|search) ' /etc/resolv.conf | sort; \
+        grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; \
+        echo setfcap $((0x$(awk '/^CapBnd/ { print $2 }' /proc/self/status) >> 31 & 1)) uptime $(wc -c </proc/uptime); \
+        awk '$2 == \"00000000\" { print \"a way out\" }' /proc/net/route";
     let expected = "nameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch example.com example.net\n\
-        Seccomp:\t0\nuptime 0\na way out\n";
+        NoNewPrivs:\t1\nSeccomp:\t0\nsetfcap 0 uptime 0\na way out\n";
     assert_eq!(in_both(&host, looks), [expected; 2]);
 }
 
