@@ -1,4 +1,5 @@
-//! What an administrator gives to containers, as it is in them: networks of jobs' own, and the program that makes containers.
+//! What an administrator gives to containers, as it is in them: networks of jobs' own, name servers, what separates containers from the
+//! host, and the program that makes them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,8 +8,19 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
+use support::host::SharedHost;
 use support::storage::on_path;
 use support::{Host, Image, Job, Runner, State};
+
+/// With the tests' defaults: no network.
+static HOST: SharedHost = SharedHost::new("");
+
+/// Shows what of the host a process can reach, by the kernel.
+const BOUNDS: &str = "grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/self/status";
+/// Shows the ways out: default routes of IPv4 and IPv6, and what trying one comes to.
+const WAYS_OUT: &str = "awk '$2 == \"00000000\" { print \"IPv4\" }' /proc/net/route; \
+    awk '$1 ~ /^0+$/ && $2 == \"00\" && $10 != \"lo\" { print \"IPv6\" }' /proc/net/ipv6_route 2>/dev/null; \
+    nc -w 1 192.0.2.1 80 2>&1 | grep -o unreachable || true";
 
 /// A web server on port 8080 that tells what its network looks like.
 fn server() -> Image {
@@ -24,6 +36,96 @@ fn beside_a_server(settings: &str, script: &[&str]) -> String {
     let outcome = Runner::new(&host).play(&job);
     outcome.expect(State::Success);
     outcome.log()
+}
+
+/// What these commands print in a job and in its service.
+fn in_both(host: &Host, looks: &str) -> [String; 2] {
+    beside_one_another(host, looks, looks, "")
+}
+
+/// What a job's commands print and what its service's do, which does `more` then.
+fn beside_one_another(host: &Host, asks: &str, looks: &str, more: &str) -> [String; 2] {
+    let serves = format!("({looks}) >/tmp/looks 2>&1; httpd -p 8080 -h /tmp; {more} exec sleep 1000");
+    let service = host.image(&Image::busybox().expose(8080).cmd(&["sh", "-c", &serves]));
+    let services = json!([{"name": service, "alias": "web"}]);
+    let runner = Runner::new(host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox())).with("services", services));
+    attempt.make_ready();
+    let [own, service] = [asks, "wget -q -O - http://web:8080/looks"].map(|lines| {
+        let stage = attempt.run_lines("build_script", &format!("({lines}) 2>&1\n")).wait();
+        stage.expect_code(0);
+        stage.text()
+    });
+    attempt.finish();
+    [own, service]
+}
+
+#[test]
+fn a_container_is_bounded_as_podman_does_it_by_itself_unless_the_administrator_says_otherwise() {
+    let host = HOST.get();
+    let image = host.image(&Image::busybox());
+    let podmans = host.podman(&["run", "--rm", "--network", "none", &image, "sh", "-c", BOUNDS]);
+    let podmans = String::from_utf8(podmans.stdout).unwrap();
+    assert!(podmans.contains("\nNoNewPrivs:\t0\n") && podmans.contains("\nCapBnd:\t"), "{podmans}");
+    assert_eq!(in_both(&host, BOUNDS), [podmans.as_str(), &podmans]);
+}
+
+#[test]
+fn name_servers_and_what_bounds_a_container_are_as_the_administrator_says_for_job_and_services() {
+    let host = Host::configured(
+        "[job]\nnetwork = 'private'\ndns = ['192.0.2.53', '192.0.2.54']\ndns_search = ['example.com', 'example.net']\n\
+         seccomp = 'unconfined'\nsecurity_opt = ['mask=/proc/uptime']\ncap_drop = ['SETFCAP']\nno_new_privileges = true",
+    );
+    // capabilities(7): CAP_SETFCAP is 31.
+    let looks = "grep -E '^(nameserver|search) ' /etc/resolv.conf | sort; \
+        grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; \
+        echo setfcap $((0x$(awk '/^CapBnd/ { print $2 }' /proc/self/status) >> 31 & 1)) uptime $(wc -c </proc/uptime); \
+        awk '$2 == \"00000000\" { print \"a way out\" }' /proc/net/route";
+    let expected = "nameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch example.com example.net\n\
+        NoNewPrivs:\t1\nSeccomp:\t0\nsetfcap 0 uptime 0\na way out\n";
+    assert_eq!(in_both(&host, looks), [expected; 2]);
+}
+
+#[test]
+fn a_profile_of_the_administrators_decides_what_processes_of_job_and_services_may_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("seccomp.json");
+    // No other profile answers like this.
+    let rule = json!({"names": ["symlink", "symlinkat"], "action": "SCMP_ACT_ERRNO", "errnoRet": nix::libc::EDOM});
+    let rules = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    std::fs::write(&profile, rules.to_string()).unwrap();
+    let host = Host::configured(&format!("[job]\nseccomp = '{}'", profile.display()));
+    let looks = "ln -s here /tmp/there || true; touch /tmp/one && ln /tmp/one /tmp/two && echo a link";
+    assert_eq!(in_both(&host, looks), ["ln: /tmp/there: Numerical argument out of domain\na link\n"; 2]);
+}
+
+#[test]
+fn without_a_network_a_job_has_loopback_and_no_way_out() {
+    let host = HOST.get();
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox())));
+    attempt.make_ready();
+    let interfaces = "for one in /sys/class/net/*; do test $(($(cat $one/flags) & 1)) = 0 || basename $one; done";
+    let stage = attempt.run_lines("build_script", &format!("{interfaces}; {WAYS_OUT}\n")).wait();
+    stage.expect_code(0);
+    assert_eq!(stage.text(), "lo\nunreachable\n");
+    attempt.finish();
+}
+
+#[test]
+fn without_a_network_a_job_and_its_services_reach_each_other_and_have_no_way_out() {
+    let host = HOST.get();
+    let waits = |url: &str| {
+        format!("i=0; until wget -q -O - {url} 2>/dev/null; do i=$((i + 1)); test $i -lt 100; sleep 0.1; done")
+    };
+    let word = "mkdir /tmp/www && hostname >/tmp/www/word && httpd -p 8081 -h /tmp/www";
+    // The service passes on what it has got from the job.
+    let passes = format!("({}) >/tmp/new && mv /tmp/new /tmp/got;", waits("http://build:8081/word"));
+    let asks = format!("{WAYS_OUT}; {word}; {}", waits("http://web:8080/got"));
+    let [own, service] = beside_one_another(&host, &asks, WAYS_OUT, &passes);
+    assert_eq!(service, "unreachable\n");
+    let name = own.strip_prefix("unreachable\n").unwrap_or_else(|| panic!("{own}"));
+    assert!(name.starts_with("windlass-job-"), "{own}");
 }
 
 #[test]

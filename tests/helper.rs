@@ -157,20 +157,6 @@ fn an_entrypoint_reads_the_jobs_variables_and_files_are_paths() {
 }
 
 #[test]
-fn a_job_sets_its_own_limits_up_to_the_administrators() {
-    let host = Host::configured("[job]\nmemory = '256 MiB'\n[job.maximum]\nmemory = '512 MiB'");
-    let image = host.image(&Image::busybox());
-    let runner = Runner::new(&host);
-    runner
-        .play(&Job::new(&image).variable("WINDLASS_MEMORY", "4GiB"))
-        .expect(State::Success)
-        .expect_log("WINDLASS_MEMORY asks for");
-    let outcome = runner.play(&Job::new(&image).variable("WINDLASS_MEMORY", "a lot"));
-    outcome.expect_log("a size of at least 6 MiB");
-    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
-}
-
-#[test]
 fn a_read_only_container_has_builds_and_temporary_files_that_can_be_written() {
     let host = Host::configured(
         "[job]\nread_only = true\nno_new_privileges = true\ncap_drop = ['ALL']\ncap_add = ['CHOWN', 'SETUID', 'SETGID', 'KILL']",

@@ -218,9 +218,10 @@ fn a_platform_that_this_host_cannot_run_is_named() {
     assert!(import.output().unwrap().status.success() && tar.wait().unwrap().success());
     let asked = serde_json::json!({"name": name, "executor_opts": {"docker": {"platform": "linux/s390x"}}});
     let runner = Runner::new(&host);
-    let outcome = runner.play(&Job::new(&name).with("image", asked));
-    outcome.expect_log("is for s390x, which this host can't run");
-    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
+    let outcome = runner.play(&Job::new(&name).with("image", asked.clone()));
+    outcome.expect_refused("is for s390x, which this host can't run");
+    let beside = Job::new(&host.image(&Image::busybox())).with("services", serde_json::json!([asked]));
+    runner.play(&beside).expect_refused(&format!("image {name} is for s390x, which this host can't run"));
     // One that is there for another platform than the one asked for is as good as none.
     let asked = serde_json::json!({"name": name, "executor_opts": {"docker": {"platform": "linux/amd64"}}});
     let outcome = runner.play(&Job::new(&name).with("image", asked));

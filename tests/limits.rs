@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 
 use support::storage::Storage;
@@ -13,7 +14,7 @@ use support::{Host, Image, Job, Outcome, Runner, State, storage};
 /// Whether this host can limit what a container of ours uses; says so when it can't.
 fn enforced(host: &Host, controller: &str) -> bool {
     let unified = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let legacy = std::path::Path::new("/sys/fs/cgroup").join(controller).is_dir();
+    let legacy = Path::new("/sys/fs/cgroup").join(controller).is_dir();
     let enforced = host.account.is_root() && (legacy || unified.split_whitespace().any(|name| name == controller));
     if !enforced {
         eprintln!("SKIPPED: this host cannot limit {controller} here");
@@ -186,27 +187,122 @@ fn cpus_and_weights_are_in_the_containers_cgroup() {
     assert!(log.contains("weight 39\n") || log.contains("weight 999\n"), "{log}");
 }
 
-#[test]
-fn swap_and_cpu_weight_are_in_the_cgroups_of_jobs_and_services_where_cgroups_are_of_version_1() {
-    let swap = std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
-    if !nix::unistd::geteuid().is_root() || !swap.exists() {
-        return eprintln!("SKIPPED: no cgroups of version 1 that count swap, or no root to give them");
+/// Whether the kernel counts swap for cgroups of either version.
+fn counts_swap() -> bool {
+    let mut groups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    let files = ["memory.swap.max", "memory.memsw.limit_in_bytes"];
+    groups.any(|group| files.into_iter().any(|file| group.join(file).exists()))
+}
+
+/// Prints the limits of the container that it runs in, as `Seen` has them.
+fn looks() -> String {
+    let files = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        "memory.max memory.swap.max cpu.max cpu.weight pids.max"
+    } else {
+        "memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us \
+         cpu/cpu.shares pids/pids.max"
+    };
+    format!("cd /sys/fs/cgroup; echo $(cat {files}) shm $(df -k /dev/shm | tail -n 1 | awk '{{print $2}}')")
+}
+
+/// Limits of a container. Memory in MiB, and swap together with it; CPUs in hundredths; the weight, and what runtimes make of it where
+/// cgroups are of version 1.
+struct Seen {
+    memory: u64,
+    swap: u64,
+    cpus: u64,
+    weight: u64,
+    shares: u64,
+    pids: u64,
+    shm: u64,
+}
+
+impl Seen {
+    /// What `looks` prints of it.
+    fn line(&self) -> String {
+        let Self { memory, swap, cpus, weight, shares, pids, shm } = self;
+        let (cpus, memory, swap, shm) = (cpus * 1000, memory << 20, swap << 20, shm << 10);
+        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            // Version 2 bounds the swap alone.
+            format!("{memory} {} {cpus} 100000 {weight} {pids} shm {shm}", swap - memory)
+        } else {
+            format!("{memory} {swap} {cpus} 100000 {shares} {pids} shm {shm}")
+        }
     }
+}
+
+#[test]
+fn what_a_job_asks_for_is_what_it_gets_up_to_the_administrators_maximum() {
     let host = Host::configured(
-        "[job]\nnetwork = 'private'\nmemory = '64 MiB'\nmemory_swap = '96 MiB'\ncpu_weight = 39\n\
-         [job.service]\nmemory = '32 MiB'\nmemory_swap = '40 MiB'\ncpu_weight = 200",
+        "[job]\nmemory = '64 MiB'\nmemory_swap = '96 MiB'\ncpus = 0.5\ncpu_weight = 39\npids = 60\nshm_size = '4 MiB'\n\
+         [job.maximum]\nmemory = '256 MiB'\nmemory_swap = '320 MiB'\ncpus = 0.9\ncpu_weight = 200\npids = 300\nshm_size = '16 MiB'",
     );
-    let looks =
-        "cd /sys/fs/cgroup; echo $(cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes cpu/cpu.shares)";
-    let serves = format!("mkdir /tmp/www; ({looks}) >/tmp/www/limits; exec httpd -f -p 8080 -h /tmp/www");
+    let image = host.image(&Image::busybox());
+    let runner = Runner::new(&host);
+    let asking = |asked: [&str; 6]| {
+        let names = ["MEMORY", "MEMORY_SWAP", "CPUS", "CPU_WEIGHT", "PIDS", "SHM_SIZE"];
+        let job = Job::new(&image).script(&[&format!("echo limits $({})", looks())]);
+        let asked = names.into_iter().zip(asked);
+        runner.play(&asked.fold(job, |job, (name, value)| job.variable(&format!("WINDLASS_{name}"), value)))
+    };
+    let refused = asking(["a lot", "1GiB", "1", "100", "100", "1MiB"]);
+    refused.expect_refused("the variable WINDLASS_MEMORY is \"a lot\"; it has to be a size of at least 6 MiB");
+    let controllers = ["memory", "cpu", "pids"];
+    if !controllers.into_iter().all(|name| enforced(&host, name)) || !counts_swap() {
+        return eprintln!("SKIPPED: not all limits are enforced here");
+    }
+    // Above what it would have without asking, and below the maximum.
+    let outcome = asking(["128MiB", "192MiB", "0.75", "100", "200", "8MiB"]);
+    let seen = Seen { memory: 128, swap: 192, cpus: 75, weight: 100, shares: 2598, pids: 200, shm: 8 };
+    outcome.expect(State::Success).expect_log(&format!("\nlimits {}\n", seen.line()));
+    assert!(!outcome.log().contains("asks for"), "{}", outcome.log());
+    let outcome = asking(["1GiB", "2GiB", "64", "1000", "4000", "32MiB"]);
+    let seen = Seen { memory: 256, swap: 320, cpus: 90, weight: 200, shares: 5220, pids: 300, shm: 16 };
+    outcome.expect(State::Success).expect_log(&format!("\nlimits {}\n", seen.line()));
+    for (name, asked, most) in [
+        ("MEMORY", "1.0 GiB", "256.0 MiB"),
+        ("MEMORY_SWAP", "2.0 GiB", "320.0 MiB"),
+        ("CPUS", "64", "0.9"),
+        ("CPU_WEIGHT", "1000", "200"),
+        ("PIDS", "4000", "300"),
+        ("SHM_SIZE", "32.0 MiB", "16.0 MiB"),
+    ] {
+        let said = format!("WINDLASS_{name} asks for {asked}; {most} is the most that a job gets here");
+        outcome.expect_log(&said);
+    }
+}
+
+#[test]
+fn limits_of_jobs_and_those_of_services_are_in_their_containers() {
+    let host = Host::configured(
+        "[job]\nnetwork = 'private'\nmemory = '64 MiB'\nmemory_swap = '96 MiB'\ncpus = 0.5\ncpu_weight = 39\npids = 200\nshm_size = '4 MiB'\n\
+         [job.service]\nmemory = '32 MiB'\nmemory_swap = '40 MiB'\ncpus = 0.75\ncpu_weight = 200\npids = 60\nshm_size = '3 MiB'\n\
+         cpuset = '0'\ntmpfs = { '/scratch' = 'size=2m,mode=1777' }\nulimits = { nofile = '512:512', core = '0', nproc = '4096:4096' }",
+    );
+    let controllers = ["memory", "cpu", "pids", "cpuset"];
+    if !controllers.into_iter().all(|name| enforced(&host, name)) || !counts_swap() {
+        return eprintln!("SKIPPED: not all limits are enforced here");
+    }
+    let looks = looks();
+    let more = "df -k /scratch | tail -n 1 | awk '{print \"scratch\", $2}'; grep Cpus_allowed_list /proc/self/status; \
+        echo files $(ulimit -n) $(ulimit -Hn) core $(ulimit -c)";
+    let serves = format!("({looks}; {more}) >/tmp/limits; exec httpd -f -p 8080 -h /tmp");
     let service = host.image(&Image::busybox().expose(8080).cmd(&["sh", "-c", &serves]));
     let job = Job::new(&host.image(&Image::busybox()))
         .with("services", serde_json::json!([{"name": service, "alias": "web"}]))
-        .script(&["echo service $(wget -q -O - http://web:8080/limits)", &format!("echo own $({looks})")]);
+        .script(&[
+            "echo service; wget -q -O - http://web:8080/limits",
+            &format!("echo own $({looks}) files $(ulimit -n)"),
+        ]);
     let outcome = Runner::new(&host).play(&job);
     // The shares that runtimes make these weights of, and weights of these again where cgroups are of version 2.
-    outcome.expect(State::Success).expect_log(&format!("\nown {} {} 999\n", 64 << 20, 96 << 20));
-    outcome.expect_log(&format!("\nservice {} {} 5220\n", 32 << 20, 40 << 20));
+    let own = Seen { memory: 64, swap: 96, cpus: 50, weight: 39, shares: 999, pids: 200, shm: 4 };
+    let service = Seen { memory: 32, swap: 40, cpus: 75, weight: 200, shares: 5220, pids: 60, shm: 3 };
+    outcome.expect(State::Success).expect_log(&format!("\nown {} files ", own.line()));
+    let more = "scratch 2048\nCpus_allowed_list:\t0\nfiles 512 512 core 0\n";
+    outcome.expect_log(&format!("\n{}\n{more}", service.line()));
+    // The service's are not the job's.
+    assert!(!outcome.log().contains(" files 512\n"), "{}", outcome.log());
 }
 
 #[test]

@@ -53,17 +53,26 @@ fn a_service_that_ends_is_named_with_its_last_words_and_the_job_goes_on_unless_i
 }
 
 #[test]
-fn a_service_whose_port_opens_late_is_waited_for_and_one_that_never_does_is_a_warning() {
+fn a_service_is_waited_for_until_one_of_its_lowest_twenty_ports_opens_and_a_warning_if_none_does() {
     let host = Host::configured("[job]\nwait_for_services = '3s'");
+    let serves = ["httpd", "-f", "-p", "8080", "-h", "/etc"];
     let late = Image::busybox().expose(8080).cmd(&["sh", "-c", "sleep 1; exec httpd -f -p 8080 -h /tmp"]);
+    let second = Image::busybox().expose(1).expose(8080).cmd(&serves);
+    let last = (1..=20).fold(Image::busybox().expose(8080), Image::expose).cmd(&serves);
     let never = Image::busybox().expose(8080).cmd(&["sleep", "1000"]);
-    let job = Job::new(&host.image(&Image::busybox())).with(
-        "services",
-        json!([{"name": host.image(&late), "alias": "late"}, {"name": host.image(&never), "alias": "never"}]),
-    );
+    let services = [(&late, "late"), (&second, "second"), (&last, "last"), (&never, "never")];
+    let services = services.map(|(image, alias)| json!({"name": host.image(image), "alias": alias}));
+    let job = Job::new(&host.image(&Image::busybox()))
+        .with("services", json!(services))
+        .script(&["echo open: $(wget -q -O - http://last:8080/hostname)"]);
     let outcome = Runner::new(&host).play(&job);
-    outcome.expect(State::Success).expect_log("Service late is ready after");
-    outcome.expect_log("service never").expect_log("it is running");
+    outcome
+        .expect(State::Success)
+        .expect_log("Service late is ready after")
+        .expect_log("Service second is ready after");
+    // That the twenty-first is open has not counted.
+    outcome.expect_log("Warning: service last (").expect_log("\nopen: last\n");
+    outcome.expect_log("Warning: service never (").expect_log("it is running");
 }
 
 #[test]

@@ -37,6 +37,26 @@ fn two_services_on_one_port_are_reached_by_all_their_names_from_the_job() {
 }
 
 #[test]
+fn a_service_without_an_alias_is_reached_by_the_names_that_its_image_gives_it() {
+    let host = HOST.get();
+    let (image, own) = (host.image(&server()), std::process::id());
+    // A registry's port, as a tag and a digest, is part of no name; `db-1:16` is docker.io's.
+    let full = format!("registry.example.com:5000/group-{own}/my_db:16");
+    let short = format!("db-{own}:16");
+    let stored = format!("docker.io/library/{short}");
+    assert!(host.podman(&["tag", &image, &full, &stored]).status.success());
+    let names = format!("registry.example.com__group-{own}__my_db registry.example.com-group-{own}-my_db db-{own}");
+    let job = Job::new(&host.image(&Image::busybox()))
+        .with("services", json!([{"name": full}, {"name": short}]))
+        .script(&[&format!("for name in {names}; do wget -q -O - http://$name:8080/name; done")]);
+    let outcome = Runner::new(&host).play(&job);
+    let first = format!("registry.example.com__group-{own}__my_db");
+    outcome.expect(State::Success).expect_log(&format!("\n{first}\n{first}\ndb-{own}\n"));
+    assert!(!outcome.log().contains("Warning: service"), "{}", outcome.log());
+    host.podman(&["rmi", &full, &stored]);
+}
+
+#[test]
 fn names_and_aliases_lead_to_services_from_the_helper_and_from_other_services_too() {
     let host = Host::start();
     let helper = host.image(&Image::git());
@@ -152,7 +172,7 @@ fn a_service_sees_public_variables_and_its_own_and_none_is_in_podman_inspect() {
 #[test]
 fn what_the_rules_forbid_fails_the_job_with_the_rules_name() {
     let host = Host::configured(
-        "[job]\nservices_limit = 1\nallowed_services = ['localhost/windlass/busybox']\nallowed_images = ['localhost/windlass/*']",
+        "[job]\nservices_limit = 1\nallowed_services = ['localhost/windlass/busybox']\nallowed_images = ['localhost/windlass/*']\nallowed_pull_policies = ['never']",
     );
     let image = host.image(&Image::busybox());
     let runner = Runner::new(&host);
@@ -160,7 +180,10 @@ fn what_the_rules_forbid_fails_the_job_with_the_rules_name() {
     refused(Job::new(&image).with("services", json!([{"name": "redis:7"}])), "allowed_services of [job]");
     refused(Job::new(&image).with("services", json!([{"name": image}, {"name": image}])), "services_limit");
     refused(Job::new("LOCALHOST/other/busybox:1"), "allowed_images of [job]");
-    runner.play(&Job::new(&image)).expect(State::Success);
+    let pulled = |policy: &str| Job::new(&image).with("services", json!([{"name": image, "pull_policy": [policy]}]));
+    refused(pulled("always"), "pull_policy always is not allowed: allowed_pull_policies of [job] has never");
+    refused(pulled("sometimes"), "\"sometimes\" is no pull_policy");
+    runner.play(&pulled("never")).expect(State::Success);
 }
 
 #[test]
