@@ -172,3 +172,16 @@ fn the_runtime_that_the_administrator_names_makes_the_containers_of_jobs_and_ser
     beside_a_server(&format!("[job]\nruntime = '{}'", runtime.display()), &["true"]);
     assert_eq!(made(), 2, "{:?}", std::fs::read_to_string(&trace));
 }
+
+#[test]
+fn a_container_that_takes_long_to_make_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = dir.path().join("podman");
+    std::fs::write(&slow, "#!/bin/sh\ncase \" $* \" in *' run --detach '*) sleep 4 ;; esac\nexec podman \"$@\"\n")
+        .unwrap();
+    std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let host = Host::configured(&format!("[podman]\ncommand = '{}'", slow.display()));
+    let image = host.image(&Image::busybox());
+    let outcome = Runner::new(&host).play(&Job::new(&image));
+    outcome.expect(State::Success).expect_log(&format!("Still making the container for image {image}"));
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::storage::Storage;
-use support::volume::Volume;
+use support::volume::{HeedingDisk, Volume};
 use support::{Host, Image, Job, Outcome, Runner, State, storage};
 
 /// Whether this host can limit what a container of ours uses; says so when it can't.
@@ -303,6 +303,25 @@ fn limits_of_jobs_and_those_of_services_are_in_their_containers() {
     outcome.expect_log(&format!("\n{}\n{more}", service.line()));
     // The service's are not the job's.
     assert!(!outcome.log().contains(" files 512\n"), "{}", outcome.log());
+}
+
+#[test]
+fn a_share_of_disk_time_is_in_the_containers_cgroup_or_it_is_said_that_it_is_not() {
+    let _disk = match HeedingDisk::new() {
+        Ok(disk) => disk,
+        Err(reason) => return eprintln!("SKIPPED: no disk that heeds weights: {reason}"),
+    };
+    let host = Host::configured("[job]\nio_weight = 200");
+    let job = Job::new(&host.image(&Image::busybox()))
+        .script(&["cat /sys/fs/cgroup/io.bfq.weight 2>/dev/null | sed 's/^/weight /' || true"]);
+    let outcome = Runner::new(&host).play(&job);
+    outcome.expect(State::Success);
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        outcome.expect_log("\nweight default 200\n");
+    } else {
+        // podman discards a weight where cgroups are of version 1 without blkio.weight, which kernels had until 5.0, and says so to nobody.
+        outcome.expect_log("the limit `io_weight` can't be enforced on this host and is left out");
+    }
 }
 
 #[test]

@@ -344,6 +344,7 @@ fn figures_count_what_happens_and_have_no_label_of_a_jobs_choice() {
         assert!(after.get(name) > 0.0, "{name}");
     }
     assert_eq!(after.types["windlass_jobs"], "counter");
+    after.expect_documented();
 }
 
 #[test]

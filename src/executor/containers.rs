@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::pin::pin;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -12,6 +14,9 @@ use super::{Executor, Failure, JobLog, Lease, init_client};
 use crate::config::{ExecMode, Isolation, Resources, UserNamespace};
 use crate::podman::{ContainerSpec, Labels, Limit, Mount, Place, UserMap};
 use crate::protocol::init::{Reply, Request};
+
+/// When the job log says what takes so long.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// What is decided about a container beside its record.
 #[derive(Debug)]
@@ -37,7 +42,13 @@ pub type Ids = Option<(u32, u32)>;
 
 impl Executor {
     /// Makes and starts a container and hears from its init that stages can run.
-    pub(super) async fn start_container(&self, lease: &Lease, record: &Record, making: Making) -> Result<Ids, Failure> {
+    pub(super) async fn start_container(
+        &self,
+        lease: &Lease,
+        record: &Record,
+        making: Making,
+        log: &JobLog,
+    ) -> Result<Ids, Failure> {
         let role = making.role;
         let container = record.in_role(role).ok_or_else(|| Failure::system("a container is not on record"))?;
         let spec = ContainerSpec {
@@ -54,7 +65,20 @@ impl Executor {
             isolation: making.isolation,
         };
         let listener = (record.settings.exec == ExecMode::Init).then(|| listen(lease, role)).transpose()?;
-        self.podman.run_container(&spec, listener.as_ref()).await.map_err(|error| {
+        let mut started = pin!(self.podman.run_container(&spec, listener.as_ref()));
+        let started = tokio::select! {
+            started = &mut started => started,
+            () = tokio::time::sleep(SLOW) => {
+                let why = match spec.user_map {
+                    // 6 s for an image of 388 MB (podman 4.3.1).
+                    UserMap::NoMap => "; for its first container with user ids of its own podman copies an image, once",
+                    _ => "",
+                };
+                log.line(format!("Still making the container for image {}{why}", container.image));
+                started.await
+            }
+        };
+        started.map_err(|error| {
             Failure::system(format!(
                 "the container for image {} could not be started: {}",
                 container.image, error.message

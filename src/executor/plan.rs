@@ -102,7 +102,8 @@ fn wanted(rule: &PolicyRule, reference: ImageRef, options: &ImageOptions, record
         policy::check_platform(platform).map_err(Failure::job)?;
     }
     let configured = &record.settings.images.pull_policy;
-    let policies = policy::pull_policies(rule, &options.pull_policy, configured).map_err(Failure::job)?;
+    let policies = policy::pull_policies(rule, &options.pull_policy, configured)
+        .map_err(|reason| Failure::job(format!("image {reference}: {reason}")))?;
     Ok(Wanted { reference, policies, platform: options.platform.clone() })
 }
 

@@ -153,13 +153,15 @@ impl Executor {
         };
         let helper = async {
             match &images.helper {
-                Some((_, image)) => self.start_container(lease, &record, making(Role::Helper, image)).await.map(drop),
+                Some((_, image)) => {
+                    self.start_container(lease, &record, making(Role::Helper, image), log).await.map(drop)
+                }
                 None => Ok(()),
             }
         };
         // All of them: what is given up in the making leaves parts behind that nobody finds.
         let (job, helper, services_started) = tokio::join!(
-            self.start_container(lease, &record, making(Role::Job, &images.job)),
+            self.start_container(lease, &record, making(Role::Job, &images.job), log),
             helper,
             self.start_services(&record, &services, &places, user_map, log),
         );

@@ -226,6 +226,11 @@ fn check_swap(root: &Path) -> Result<(), String> {
 
 /// Whether a disk heeds the weights of cgroups: by the scheduler bfq (before Linux 5.0 cfq too), or on cgroup v2 by io.cost.
 fn check_io_weight(root: &Path, blocks: &Path) -> Result<(), String> {
+    // podman asks for a file that kernels from 5.0 on don't have, and drops the weight (4.3.1: "Your kernel does not support Block I/O
+    // weight").
+    if !root.join("cgroup.controllers").exists() && !root.join("blkio/blkio.weight").exists() {
+        return Err("podman gives disks no weights on cgroup v1 with this kernel; boot with cgroup v2".to_owned());
+    }
     let by_cost = std::fs::read_to_string(root.join("io.cost.qos")).is_ok_and(|text| text.contains("enable=1"));
     let heeds = |path: PathBuf| {
         let scheduler = std::fs::read_to_string(path.join("queue/scheduler")).unwrap_or_default();
@@ -294,6 +299,9 @@ mod tests {
         std::fs::create_dir_all(&queue).expect("mkdir");
         let check = || check_io_weight(root.path(), &root.path().join("block"));
         let scheduler = |text: &str| std::fs::write(queue.join("scheduler"), text).expect("write");
+        scheduler("[mq-deadline] [bfq] none\n");
+        assert!(check().expect_err("version 1").contains("boot with cgroup v2"));
+        std::fs::write(root.path().join("cgroup.controllers"), "io\n").expect("write");
         scheduler("[mq-deadline] bfq none\n");
         assert!(check().expect_err("ignored").contains("bfq"));
         let limits = Limits { io: check(), controllers: vec!["io".to_owned()], ..Limits::without("") };

@@ -66,6 +66,7 @@ fn what_the_chain_does_is_counted_as_it_happens() {
     chain.run(&["sync"]);
     chain.gitlab.end_faults();
     assert_eq!(look().get("windlass_chain_syncs_total{result=\"failed\"}"), 1.0);
+    look().expect_documented();
 }
 
 #[test]

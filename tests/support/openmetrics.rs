@@ -24,6 +24,17 @@ impl Figures {
         Self::read(&text)
     }
 
+    /// Each family is in docs/watching.md, some by their ending.
+    pub fn expect_documented(&self) {
+        let page = include_str!("../../docs/watching.md");
+        let has = |family: &str| {
+            page.contains(&format!("`{family}"))
+                || family.strip_prefix("windlass_filesystem").is_some_and(|end| page.contains(&format!("`{end}")))
+        };
+        let missing: Vec<&String> = self.types.keys().filter(|family| !has(family)).collect();
+        assert!(missing.is_empty(), "docs/watching.md lacks {missing:?}");
+    }
+
     /// Reads; panics with what is wrong.
     pub fn read(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");

@@ -1,4 +1,4 @@
-//! A file system in a file, mounted: for what depends on which one it is. Root's alone.
+//! Disks in files: a file system, mounted, for what depends on which one it is; and a disk that heeds the weights of cgroups. Root's alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,10 +35,10 @@ impl Volume {
     }
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
-    if output.status.success() { Ok(()) } else { Err(said) }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().replace('\n', " ");
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 impl Drop for Volume {
@@ -46,7 +46,48 @@ impl Drop for Volume {
         // podman has mounted parts of it on themselves.
         let unmounted = run(Command::new("umount").arg("--recursive").arg(&self.at));
         if !std::thread::panicking() {
-            assert_eq!(unmounted, Ok(()), "{}", self.file.path().display());
+            assert!(unmounted.is_ok(), "{unmounted:?}, {}", self.file.path().display());
+        }
+    }
+}
+
+/// A disk whose scheduler is bfq, which heeds the weights of cgroups; it goes when this is dropped.
+pub struct HeedingDisk {
+    file: TempDir,
+    device: String,
+    scheduler: PathBuf,
+    before: String,
+}
+
+impl HeedingDisk {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// What is missing, or what the kernel says.
+    pub fn new() -> Result<Self, String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("only root can make disks".to_owned());
+        }
+        let file = tempfile::tempdir().unwrap();
+        let path = file.path().join("disk");
+        std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&path))?;
+        let scheduler = Path::new("/sys/block").join(device.trim_start_matches("/dev/")).join("queue/scheduler");
+        let all = std::fs::read_to_string(&scheduler).unwrap_or_default();
+        let chosen = all.split(['[', ']']).nth(1).unwrap_or("none").to_owned();
+        let disk = Self { file, device, scheduler, before: chosen };
+        std::fs::write(&disk.scheduler, "bfq").map_err(|error| format!("the scheduler bfq of {all:?}: {error}"))?;
+        Ok(disk)
+    }
+}
+
+impl Drop for HeedingDisk {
+    fn drop(&mut self) {
+        // The device keeps its scheduler for whoever has it next.
+        let restored = std::fs::write(&self.scheduler, &self.before).map_err(|error| error.to_string());
+        let gone = run(Command::new("losetup").args(["--detach", &self.device]));
+        if !std::thread::panicking() {
+            assert!(restored.is_ok() && gone.is_ok(), "{restored:?} {gone:?} {}", self.file.path().display());
         }
     }
 }
