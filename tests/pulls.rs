@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
@@ -214,10 +215,13 @@ fn jobs_run_without_any_registry_once_their_images_have_come() {
     let Some((mut registry, proxy, host, image)) = set_up(&[], &[], "") else { return };
     push_marked(&host, &registry, "group/helper:1", "helper");
     let helper = proxy.image("group/helper:1");
+    // It outlives the proxy.
+    let conf = host.dir().join("registries.conf");
+    std::fs::copy(proxy.registries_conf(), &conf).unwrap();
     host.configure(&format!(
         "[job]\npull_policy = 'if-not-present'\npull_attempts = 1\n[job.helper]\nmode = 'image'\nimage = '{helper}'\n\
          [profile.eager.job]\npull_policy = ['always', 'if-not-present']\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{}'",
-        proxy.registries_conf().display()
+        conf.display()
     ));
     host.crash_daemon();
     let runner = Runner::new(&host);
@@ -226,7 +230,9 @@ fn jobs_run_without_any_registry_once_their_images_have_come() {
         pulled.expect(State::Success).expect_log(&format!("Pulled image {name}"));
     }
     registry.end();
+    let address = proxy.host();
     drop(proxy);
+    support::until("nobody listens there", seconds(10), || TcpStream::connect(&address).is_err());
     for job in [Job::new(&image), Job::new(&image).project(8, "other/project"), Job::new(&image).profile("eager")] {
         let is_eager = job.profile.is_some();
         let outcome = runner.play(&job);
