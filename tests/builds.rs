@@ -17,11 +17,12 @@ const CONTEXT: [&str; 2] = [
     r#"printf '%s\n' 'FROM scratch' 'COPY busybox /bin/busybox' 'RUN ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin; echo built >/made; chown 33:33 /made"]' 'CMD ["/bin/sh"]' >Containerfile"#,
 ];
 
-/// A host whose jobs reach a registry on its loopback.
+/// A host whose jobs reach a registry on its loopback, and know that it has no TLS.
 fn host(registry: &Registry, more: &str) -> Host {
     let conf = registry.registries_conf().display().to_string();
     Host::configured(&format!(
-        "[job]\nnetwork = 'host'\npull_policy = 'if-not-present'\n{more}\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
+        "[job]\nnetwork = 'host'\npull_policy = 'if-not-present'\nvolumes = ['{conf}:/etc/containers/registries.conf:ro']\n{more}\n\
+         [podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
     ))
 }
 
@@ -38,15 +39,20 @@ fn with_registry(job: Job, registry: &Registry) -> Job {
         )
 }
 
-/// The job of docs/jobs.md, with a registry that has no TLS; `tag` is of this test.
+/// The job of docs/jobs.md, line by line; `tag` is of this test.
 fn build_and_push(image: &str, registry: &Registry, tag: &str) -> Job {
-    let push = format!("buildah push --tls-verify=false \"$CI_REGISTRY_IMAGE:{tag}\"");
-    let lines = [
-        "echo \"$CI_REGISTRY_PASSWORD\" | buildah login --tls-verify=false -u \"$CI_REGISTRY_USER\" --password-stdin \"$CI_REGISTRY\"",
-        &format!("buildah bud --layers -t \"$CI_REGISTRY_IMAGE:{tag}\" ."),
-        &push,
-    ];
-    with_registry(Job::new(image), registry).script(&[&CONTEXT[..], &lines[..]].concat())
+    let page = include_str!("../docs/jobs.md");
+    let (_, job) = page.split_once("\nbuild:\n").unwrap();
+    let (_, script) = job.split_once("\n  script:\n").unwrap();
+    let lines = script.lines().map_while(|line| line.strip_prefix("    - "));
+    let lines: Vec<String> = lines.map(|line| line.replace(":latest", &format!(":{tag}"))).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let ["echo", "buildah", "buildah"] =
+        lines.iter().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>()[..]
+    else {
+        panic!("docs/jobs.md has another job: {lines:?}")
+    };
+    with_registry(Job::new(image), registry).script(&[&CONTEXT[..], &lines].concat())
 }
 
 #[test]
@@ -81,12 +87,26 @@ fn a_job_builds_and_pushes_an_image_that_the_next_job_runs() {
 }
 
 #[test]
-fn podman_builds_too() {
-    let host = Host::start();
-    let builder = Job::new(&host.image(&Image::buildah())).script(
-        &[&CONTEXT[..], &["podman build --tag localhost/x .", "podman images --format '{{.Repository}}'"]].concat(),
-    );
-    Runner::new(&host).play(&builder).expect(State::Success).expect_log("\nlocalhost/x\n");
+fn podman_builds_and_pushes_too_also_where_no_program_gets_new_privileges() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let host = host(&registry, "[profile.strict.job]\nno_new_privileges = true");
+    let runner = Runner::new(&host);
+    let image = host.image(&Image::buildah());
+    for (profile, bit) in [("default", 0), ("strict", 1)] {
+        let name = registry.image(&format!("group/project:podman-{profile}"));
+        let lines = [
+            "grep NoNewPrivs /proc/self/status",
+            "echo \"$CI_REGISTRY_PASSWORD\" | podman login -u \"$CI_REGISTRY_USER\" --password-stdin \"$CI_REGISTRY\"",
+            &format!("podman build --tag {name} ."),
+            &format!("podman push {name}"),
+        ];
+        let builder = with_registry(Job::new(&image), &registry).script(&[&CONTEXT[..], &lines].concat());
+        let built = runner.play(&if profile == "default" { builder } else { builder.profile(profile) });
+        built.expect(State::Success).expect_log(&format!("\nNoNewPrivs:\t{bit}\n"));
+        let run = with_registry(Job::new(&name), &registry).script(&["cat /made"]);
+        runner.play(&run).expect(State::Success).expect_log("Pulled image").expect_log("\nbuilt\n");
+        host.podman(&["rmi", &name]);
+    }
 }
 
 #[test]
@@ -235,6 +255,24 @@ fn a_host_without_overlay_says_so_and_copies() {
         .script(&[&CONTEXT[..], &["buildah bud -t localhost/x .", "buildah info | grep GraphDriver"]].concat());
     let outcome = Runner::new(&host).play(&builder);
     outcome.expect(State::Success).expect_log("(vfs)").expect_log("\"GraphDriverName\": \"vfs\"");
+}
+
+#[test]
+fn where_overlay_is_refused_and_no_device_is_given_the_storage_copies() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("SKIPPED: it takes root to mount");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // As below.
+    let state = Overlaid::mount(dir.path());
+    let host = Host::configured(&format!("state_dir = '{}'", state.0.display()));
+    let builder = Job::new(&host.image(&Image::buildah()))
+        .script(&[&CONTEXT[..], &["buildah bud -t localhost/x .", "buildah info | grep GraphDriver"]].concat());
+    let outcome = Runner::new(&host).play(&builder);
+    outcome
+        .expect(State::Success)
+        .expect_log("Storage for building images (vfs, because containers can't mount overlay on this host)")
+        .expect_log("\"GraphDriverName\": \"vfs\"");
 }
 
 #[test]

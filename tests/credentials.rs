@@ -4,6 +4,8 @@
 
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use support::registry::Registry;
 use support::{Host, Image, Job, Runner, State};
@@ -52,11 +54,12 @@ fn a_private_image_is_pulled_with_the_jobs_login_and_kept_from_jobs_without_one(
 
 #[test]
 fn that_a_project_may_have_an_image_is_believed_until_the_time_for_that_is_over() {
-    let Some(registry) = Registry::with_passwords() else { return };
+    let Some(mut registry) = Registry::with_passwords() else { return };
     let (host, image) = with_private_image(&registry, "access_ttl = '1h'");
     let runner = Runner::new(&host);
-    let job = || Job::new(&image).secret("DOCKER_AUTH_CONFIG", &auth_config(&registry));
-    let asks = || {
+    let login = auth_config(&registry);
+    let job = || Job::new(&image).secret("DOCKER_AUTH_CONFIG", &login);
+    let asks_of = |registry: &Registry| {
         let before = registry.manifest_requests();
         runner.play(&job()).expect(State::Success).expect_log("present on this host");
         registry.manifest_requests() - before
@@ -73,15 +76,21 @@ fn that_a_project_may_have_an_image_is_believed_until_the_time_for_that_is_over(
         std::fs::write(&file, known.to_string()).unwrap();
         host.start_daemon();
     };
-    assert_eq!(asks(), 0);
+    assert_eq!(asks_of(&registry), 0);
     proven(50 * 60);
-    assert_eq!(asks(), 0, "the hour is not over");
+    assert_eq!(asks_of(&registry), 0, "the hour is not over");
     proven(61 * 60);
-    assert!(asks() > 0, "the registry has to be asked again");
-    assert_eq!(asks(), 0, "that counts for the next hour");
+    // A registry that is away keeps nobody out whom it has let in.
+    registry.end();
+    runner.play(&job()).expect(State::Success).expect_log("this project was let in before");
+    let stranger = job().project(8, "other/project");
+    runner.play(&stranger).expect(State::system_failure()).expect_log("whether this project may use it");
+    registry.start_again();
+    assert!(asks_of(&registry) > 0, "the registry has to be asked again");
+    assert_eq!(asks_of(&registry), 0, "that counts for the next hour");
     // One whose account was closed is out when that hour is over.
     registry.close_account();
-    assert_eq!(asks(), 0);
+    assert_eq!(asks_of(&registry), 0);
     proven(61 * 60);
     runner.play(&job()).expect_refused("does not let this job pull");
     host.podman(&["rmi", &image]);
@@ -109,11 +118,30 @@ fn gitlabs_own_login_counts_and_its_file_is_gone_after_prepare_and_nowhere_to_be
 }
 
 #[test]
+fn of_several_logins_the_one_with_the_longest_path_is_used() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let (host, image) = with_private_image(&registry, "");
+    let runner = Runner::new(&host);
+    let (right, wrong) = (LOGIN, "eDp5");
+    let job = |whole: &str, group: &str| {
+        let auths = json!({registry.image("").trim_end_matches('/'): {"auth": whole}, registry.image("group"): {"auth": group}});
+        Job::new(&image).secret("DOCKER_AUTH_CONFIG", &json!({ "auths": auths }).to_string())
+    };
+    runner.play(&job(right, wrong)).expect_refused("does not let this job pull");
+    runner.play(&job(wrong, right)).expect(State::Success).expect_log("Pulled image");
+    host.podman(&["rmi", &image]);
+}
+
+#[test]
 fn the_login_file_of_a_job_whose_runner_dies_while_it_pulls_is_gone_with_it() {
     let Some(registry) = Registry::with_passwords() else { return };
     let (host, image) = with_private_image(&registry, "");
     let runner = Runner::new(&host);
-    let mut attempt = runner.attempt(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &auth_config(&registry)));
+    // A login that no other test has.
+    let (user, password) = (format!("user-{}", registry.port), format!("password-{}", registry.port));
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    let login = json!({"auths": {registry.image("").trim_end_matches('/'): {"auth": auth}}}).to_string();
+    let mut attempt = runner.attempt(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &login));
     attempt.configure().expect_code(0);
     let lease = attempt.lease();
     let stopped = registry.stopped();
@@ -124,6 +152,12 @@ fn the_login_file_of_a_job_whose_runner_dies_while_it_pulls_is_gone_with_it() {
         use std::os::unix::fs::MetadataExt;
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
     }
+    let pulls = || support::processes::with_argument(&file.display().to_string());
+    support::wait::until("podman pulls with it", support::wait::seconds(20), || !pulls().is_empty());
+    for process in support::processes::all() {
+        let shown = [&user, &password, &auth].into_iter().find(|secret| process.command.contains(*secret));
+        assert_eq!(shown, None, "everybody on the host can read {}", process.command);
+    }
     runner.kill();
     support::wait::until("the login file is gone", support::wait::seconds(10), || !file.exists());
     drop(stopped);
@@ -132,15 +166,18 @@ fn the_login_file_of_a_job_whose_runner_dies_while_it_pulls_is_gone_with_it() {
 }
 
 #[test]
-fn the_hosts_own_logins_come_after_the_jobs() {
+fn the_hosts_own_logins_come_after_the_jobs_and_before_gitlabs() {
     let Some(registry) = Registry::with_passwords() else { return };
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), auth_config(&registry)).unwrap();
     let (host, image) = with_private_image(&registry, &format!("auth_file = '{}'", file.path().display()));
     let runner = Runner::new(&host);
-    runner.play(&Job::new(&image)).expect(State::Success).expect_log("Pulled image");
+    let url = registry.image("").trim_end_matches('/').to_owned();
+    // They come before what GitLab gives to the job.
+    let given = json!([{"type": "registry", "url": url, "username": "x", "password": "y"}]);
+    runner.play(&Job::new(&image).with("credentials", given)).expect(State::Success).expect_log("Pulled image");
     host.podman(&["rmi", &image]);
-    let wrong = json!({"auths": {registry.image("").trim_end_matches('/'): {"auth": "eDp5"}}}).to_string();
+    let wrong = json!({"auths": {url: {"auth": "eDp5"}}}).to_string();
     let outcome = runner.play(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &wrong));
     assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
 }
@@ -171,8 +208,8 @@ fn the_hosts_own_credential_helpers_are_asked_and_a_jobs_are_not() {
     std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
     let name = registry.image("").trim_end_matches('/').to_owned();
     let helpers = json!({"credHelpers": {name: "windlass-test"}}).to_string();
+    let store = json!({"credsStore": "windlass-test"}).to_string();
     let file = dir.path().join("auth.json");
-    std::fs::write(&file, &helpers).unwrap();
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let (host, image) = with_private_image(&registry, "");
     let conf = registry.registries_conf().display().to_string();
@@ -188,8 +225,50 @@ fn the_hosts_own_credential_helpers_are_asked_and_a_jobs_are_not() {
     let outcome = runner.play(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &helpers));
     assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
     assert!(!asked.exists(), "a job may not start programs of the host");
+    std::fs::write(&file, "{}").unwrap();
     configure(&format!("auth_file = '{}'", file.display()));
-    runner.play(&Job::new(&image)).expect(State::Success).expect_log("Pulled image");
-    assert!(asked.exists());
-    host.podman(&["rmi", &image]);
+    for logins in [helpers, store] {
+        std::fs::write(&file, &logins).unwrap();
+        runner.play(&Job::new(&image)).expect(State::Success).expect_log("Pulled image");
+        assert!(std::fs::remove_file(&asked).is_ok(), "nobody was asked with {logins}");
+        host.podman(&["rmi", &image]);
+    }
+}
+
+#[test]
+fn of_two_jobs_with_one_pull_each_counts_by_its_own_logins() {
+    let Some(registry) = Registry::with_passwords() else { return };
+    let (host, image) = with_private_image(&registry, "");
+    let runner = Runner::new(&host);
+    for login_comes_first in [true, false] {
+        let mut with = runner.attempt(&Job::new(&image).secret("DOCKER_AUTH_CONFIG", &auth_config(&registry)));
+        let mut without = runner.attempt(&Job::new(&image).project(8, "other/project"));
+        let stopped = registry.stopped();
+        let begin = |attempt: &mut support::Attempt<'_>| {
+            attempt.configure().expect_code(0);
+            attempt.lease()
+        };
+        let [first, second] = if login_comes_first { [&mut with, &mut without] } else { [&mut without, &mut with] };
+        let pulling = begin(first);
+        let first = first.prepare();
+        let file = host.run_dir().join("leases").join(&pulling).join("auth.json").display().to_string();
+        support::until("the first pulls", support::wait::seconds(20), || {
+            !support::processes::with_argument(&file).is_empty()
+        });
+        let joining = begin(second);
+        let second = second.prepare();
+        second.wait_for_output("Pulling image");
+        let other = host.run_dir().join("leases").join(&joining).join("auth.json").display().to_string();
+        assert!(support::processes::with_argument(&other).is_empty(), "it has a pull of its own");
+        drop(stopped);
+        let (first, second) = (first.wait(), second.wait());
+        let (served, refused) = if login_comes_first { (first, second) } else { (second, first) };
+        served.expect_code(0).expect_text("Pulled image");
+        refused.expect_code(1).expect_text("does not let this job pull");
+        // It was refused what is there, or else what is not there yet.
+        assert_eq!(refused.text().contains("The image is on this host"), login_comes_first, "{}", refused.text());
+        with.finish();
+        without.finish();
+        host.podman(&["rmi", &image]);
+    }
 }

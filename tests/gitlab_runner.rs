@@ -193,35 +193,37 @@ fn a_repository_is_cloned_and_its_files_are_there() {
 }
 
 #[test]
-fn an_image_without_git_and_gitlab_runner_has_a_repository_artifacts_and_a_cache_through_the_helper() {
+fn images_without_gitlab_runner_or_git_have_a_repository_artifacts_and_a_cache_and_with_a_helper_they_need_neither() {
     if !GitlabRunner::is_installed() {
         return;
     }
     let (host, coordinator) = (Host::start(), Coordinator::start());
-    let helper = host.image(&Image::git());
-    host.configure(&format!("[job]\nnetwork = 'host'\n[job.helper]\nmode = 'image'\nimage = '{helper}'"));
+    let git = host.image(&Image::git());
+    host.configure(&format!(
+        "[job]\nnetwork = 'host'\n[job.helper]\nmode = 'image'\nimage = '{git}'\n[profile.inject.job.helper]\nmode = 'inject'"
+    ));
     host.crash_daemon();
     let (_daemon, repository) = git::repository(&host);
-    let mut job = Job::new(&host.image(&Image::busybox().user("app")))
-        .script(&[
-            "command -v git || echo no git",
-            "cat README",
-            "mkdir -p out v",
-            "date >out/f",
-            "echo x >v/c",
-            "id -un",
-        ])
-        .with("cache", serde_json::json!([{"key": "k", "paths": ["v/"], "policy": "pull-push", "when": "on_success"}]));
-    (job.repository, job.artifacts) = (Some(repository), true);
-    coordinator.queue(ENTRY.token, &job);
-    let mut runner = GitlabRunner::start(&host, &coordinator, &[ENTRY], "test", 1);
-    let done = coordinator.wait_for(job.id);
-    assert_eq!(done.result().unwrap()["state"], "success", "{}", done.log());
-    for text in ["no git", "the file of the repository", "\napp\n", "Created cache", "Uploading artifacts", "... 201"] {
-        assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
+    let inject = Entry { name: "inject", token: "glrt-test-token-2", profile: Some("inject") };
+    let (bare, own) = (host.image(&Image::busybox().user("app")), host.image(&Image::git().user("app")));
+    for (entry, image, place) in [(&ENTRY, bare, "no git"), (&inject, own, "/usr/bin/git")] {
+        let script =
+            ["command -v git || echo no git", "cat README", "mkdir -p out v", "date >out/f", "echo x >v/c", "id -un"];
+        let cache = serde_json::json!([{"key": "k", "paths": ["v/"], "policy": "pull-push", "when": "on_success"}]);
+        let mut job = Job::new(&image).script(&script).with("cache", cache);
+        (job.repository, job.artifacts) = (Some(repository.clone()), true);
+        coordinator.queue(entry.token, &job);
+        let mut runner = GitlabRunner::start(&host, &coordinator, std::slice::from_ref(entry), entry.name, 1);
+        let done = coordinator.wait_for(job.id);
+        assert_eq!(done.result().unwrap()["state"], "success", "{}", done.log());
+        for text in ["the file of the repository", "\napp\n", "Created cache", "Uploading artifacts", "... 201"] {
+            assert!(done.log().contains(text), "the log lacks {text:?}:\n{}", done.log());
+        }
+        assert!(done.log().contains(&format!("\n{place}\n")), "the log lacks {place:?}:\n{}", done.log());
+        // It is the runner's own, so nothing is to be said about its version.
+        assert!(!done.log().contains("of version") && !done.log().contains("no gitlab-runner"), "{}", done.log());
+        runner.wait();
     }
-    // It is the runner's own, so nothing is to be said about its version.
-    assert!(!done.log().contains("of version") && !done.log().contains("no gitlab-runner"), "{}", done.log());
-    assert!(coordinator.requests().iter().any(|request| request.path.contains("/artifacts")), "no artifact came");
-    runner.wait();
+    let uploads = coordinator.requests().into_iter().filter(|request| request.path.contains("/artifacts")).count();
+    assert!(uploads >= 2, "{uploads} artifacts came");
 }

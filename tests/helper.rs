@@ -4,9 +4,10 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::job::Repository;
 use support::{Host, Image, Job, Runner, State};
 
 /// A host whose helper has git, while its jobs' images have not.
@@ -169,4 +170,106 @@ fn a_read_only_container_has_builds_and_temporary_files_that_can_be_written() {
     ]);
     let outcome = Runner::new(&host).play(&job);
     outcome.expect(State::Success).expect_log("\nread-only\n").expect_log("\nplaces\n").expect_log("NoNewPrivs:\t1");
+}
+
+/// A program of this text, to be mounted into containers.
+fn program(host: &Host, name: &str, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = host.dir().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+/// A job whose repository would have to be fetched.
+fn cloning(image: &str) -> Job {
+    let repository = Repository { url: "https://gitlab.example.com/group/project.git".into(), sha: "0".repeat(40) };
+    Job { repository: Some(repository), ..Job::new(image) }
+}
+
+#[test]
+fn the_job_log_says_which_tools_the_predefined_stages_lack_and_when_gitlab_runner_is_of_another_version() {
+    let host = Host::start();
+    // An image each: what one has is looked at once.
+    let [bare, git, other] =
+        ["bare", "git", "other"].map(|kind| host.image(&Image::busybox().env(&format!("KIND={kind}"))));
+    let git_alone = program(&host, "git", "exit 0");
+    let old_runner = program(&host, "old-runner", "echo 'Version:      17.9.0'");
+    let old = format!("'{git_alone}:/usr/bin/git:ro', '{old_runner}:/usr/bin/gitlab-runner:ro'");
+    host.configure(&format!(
+        "[job.helper]\nmode = 'inject'\n[profile.git.job]\nvolumes = ['{git_alone}:/usr/bin/git:ro']\n\
+         [profile.old.job]\nvolumes = [{old}]\n\
+         [profile.helper.job]\nvolumes = [{old}]\n[profile.helper.job.helper]\nmode = 'image'\nimage = '{other}'"
+    ));
+    host.crash_daemon();
+    let runner = Runner::new(&host);
+    let remarks = |job: &Job| {
+        let mut attempt = runner.attempt(job);
+        attempt.configure().expect_code(0);
+        let prepared = attempt.prepare().wait();
+        prepared.expect_code(0);
+        attempt.finish();
+        let text = prepared.text();
+        let about = |line: &&str| line.starts_with("Warning: ") || line.starts_with("Note: ");
+        text.lines().filter(about).collect::<Vec<_>>().join("\n")
+    };
+    let here = "the job's image (no helper image is set up)";
+    assert_eq!(
+        remarks(&cloning(&bare)),
+        format!(
+            "Warning: {here} has no git: the repository can't be fetched\n\
+             Warning: {here} has no gitlab-runner: caches and artifacts are left out"
+        )
+    );
+    // What was found is known by now; a job that fetches nothing needs no git.
+    let left_out = format!("Warning: {here} has no gitlab-runner: caches and artifacts are left out");
+    assert_eq!(remarks(&Job::new(&bare)), left_out);
+    let without_lfs = |place: &str| format!("Note: {place} has no git-lfs: files in Git LFS stay pointers\n");
+    assert_eq!(remarks(&cloning(&git).profile("git")), without_lfs(here) + &left_out);
+    for (profile, image, place) in [("old", &other, here), ("helper", &bare, "the helper image")] {
+        let version = format!(
+            "Warning: gitlab-runner in {place} is of version 17.9.0, the runner of 19.4.0: caches and artifacts may fail"
+        );
+        assert_eq!(remarks(&cloning(image).profile(profile)), without_lfs(place) + &version);
+    }
+}
+
+/// A program that passes for gitlab-runner, of the version that the tests' jobs name.
+fn fake_runner(dir: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fixtures/gitlab_runner.rs");
+    let program = dir.join("gitlab-runner");
+    let made = Command::new("rustc")
+        .args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o"])
+        .arg(&program)
+        .arg(&source)
+        .output()
+        .expect("rustc can be started");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    program
+}
+
+#[test]
+fn the_runners_own_program_is_at_hand_in_predefined_stages_whether_there_is_a_helper_or_not() {
+    let host = Host::start();
+    let [job, helper] = ["job", "helper"].map(|kind| host.image(&Image::busybox().env(&format!("KIND={kind}"))));
+    host.configure(&format!(
+        "[job.helper]\nmode = 'inject'\n[profile.helper.job.helper]\nmode = 'image'\nimage = '{helper}'"
+    ));
+    host.crash_daemon();
+    let (runner, program) = (Runner::new(&host), fake_runner(host.dir()));
+    for (profile, mounted) in [(None, false), (None, true), (Some("helper"), true)] {
+        let mut wanted = Job::new(&job);
+        wanted.profile = profile.map(str::to_owned);
+        let mut attempt = runner.attempt(&wanted);
+        attempt.configure().expect_code(0);
+        let prepare = if mounted { attempt.prepare_by(&program) } else { attempt.prepare() };
+        let prepared = prepare.wait();
+        prepared.expect_code(0);
+        assert_eq!(!prepared.text().contains("no gitlab-runner"), mounted, "{}", prepared.text());
+        assert!(!prepared.text().contains("of version"), "{}", prepared.text());
+        let stage = attempt.run_lines("upload_artifacts_on_success", "gitlab-runner --version\n").wait();
+        assert_eq!(stage.text().contains("Version:      19.4.0"), mounted, "{}", stage.text());
+        assert_eq!(stage.code == Some(0), mounted, "{}", stage.text());
+        attempt.finish();
+    }
 }

@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::json;
 use support::proxy::{Proxy, Trouble};
 use support::registry::Registry;
 use support::wait::seconds;
@@ -101,15 +103,17 @@ fn twenty_jobs_that_start_at_once_with_one_image_make_one_pull() {
 }
 
 #[test]
-fn mirrors_and_blocks_of_the_hosts_registries_conf_apply() {
+fn mirrors_and_blocks_of_the_hosts_registries_conf_apply_and_its_short_names_do_not() {
     let Some(registry) = Registry::open() else { return };
     let conf = tempfile::NamedTempFile::new().unwrap();
+    let mirror = registry.image("mirror");
     std::fs::write(
         conf.path(),
         format!(
-            "unqualified-search-registries = []\n[[registry]]\nlocation = 'images.example.invalid'\n[[registry.mirror]]\nlocation = '{}'\ninsecure = true\n\
-             [[registry]]\nlocation = 'blocked.example.invalid'\nblocked = true\n",
-            registry.image("mirror")
+            "unqualified-search-registries = []\n[[registry]]\nlocation = 'images.example.invalid'\n[[registry.mirror]]\nlocation = '{mirror}'\ninsecure = true\n\
+             [[registry]]\nlocation = 'blocked.example.invalid'\nblocked = true\n\
+             [[registry]]\nlocation = 'docker.io'\n[[registry.mirror]]\nlocation = '{mirror}'\ninsecure = true\n\
+             [aliases]\n'short' = 'images.example.invalid/alias/short'\n"
         ),
     )
     .unwrap();
@@ -132,6 +136,17 @@ fn mirrors_and_blocks_of_the_hosts_registries_conf_apply() {
     let outcome = runner.play(&Job::new("blocked.example.invalid/group/image:1"));
     outcome.expect_log("blocked");
     assert!(!outcome.log().contains("Trying again"), "{}", outcome.log());
+    // A short name is Docker Hub's, as the rules judge it, wherever this host's alias leads.
+    push_marked(&host, &registry, "mirror/library/short:latest", "hub");
+    push_marked(&host, &registry, "mirror/alias/short:latest", "alias");
+    let mark = |mark: &str| format!("{mark}-{}", registry.port);
+    let mut podman = host.storage.command();
+    podman.env("CONTAINERS_REGISTRIES_CONF", conf.path()).args(["run", "--rm", "--network=none", "short"]);
+    let alone = podman.args(["sh", "-c", "echo $MARK"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&alone.stdout).trim(), mark("alias"), "podman follows it by itself");
+    let outcome = runner.play(&Job::new("short").script(&["echo \"it is $MARK\""]));
+    outcome.expect(State::Success).expect_log(&format!("\nit is {}\n", mark("hub")));
+    host.podman(&["rmi", "images.example.invalid/alias/short", "docker.io/library/short"]);
 }
 
 #[test]
@@ -150,14 +165,85 @@ fn a_name_that_sounds_like_a_certificate_does_not_make_a_failing_registry_one_th
 
 #[test]
 fn a_refusal_without_a_word_fails_the_job_and_is_not_tried_again() {
-    let Some((_registry, proxy, host, image)) = set_up(&vec![Trouble::Status(403); 100], &[], "") else { return };
-    let outcome = Runner::new(&host).play(&Job::new(&image));
-    outcome.expect_log("does not let this job pull").expect_log("403");
-    assert!(matches!(outcome.state, State::Failed { reason: "script_failure", .. }), "{:?}", outcome.state);
-    assert_eq!(outcome.names(), ["config", "prepare", "cleanup"], "another attempt would not help");
-    assert!(!outcome.log().contains("Trying again"), "{}", outcome.log());
-    let count = proxy.seen("/manifests/").len();
-    assert!(count <= 2, "{count} requests");
+    let Some((_registry, proxy, host, image)) = set_up(&[], &[], "") else { return };
+    let runner = Runner::new(&host);
+    for (status, words) in [(403, "403"), (401, "unauthorized")] {
+        proxy.meet(&vec![Trouble::Status(status); 100], &[]);
+        let before = proxy.seen("/manifests/").len();
+        let outcome = runner.play(&Job::new(&image));
+        outcome.expect_log(words).expect_refused("does not let this job pull");
+        assert!(!outcome.log().contains("Trying again"), "{}", outcome.log());
+        let count = proxy.seen("/manifests/").len() - before;
+        assert!((1..=2).contains(&count), "{count} requests");
+    }
+}
+
+/// Gives the image of this name in the registry the variable MARK.
+fn push_marked(host: &Host, registry: &Registry, name: &str, mark: &str) {
+    let source = host.image(&Image::busybox().env(&format!("MARK={mark}-{}", registry.port)));
+    let push = ["push", "--quiet", "--tls-verify=false", &source, &registry.image(name)];
+    let push = host.storage.command().args(push).output().unwrap();
+    assert!(push.status.success(), "{}", String::from_utf8_lossy(&push.stderr));
+    host.podman(&["rmi", "--force", &source]);
+}
+
+#[test]
+fn a_tag_that_has_moved_is_followed_with_always_and_not_with_if_not_present() {
+    let more = "[[policy]]\nprojects = ['**']\nallowed_pull_policies = ['always', 'if-not-present']";
+    let Some((registry, _proxy, host, image)) = set_up(&[], &[], more) else { return };
+    let runner = Runner::new(&host);
+    let mark = |policy: &str| {
+        let job = Job::new(&image).script(&["echo \"it is $MARK\""]);
+        let outcome = runner.play(&job.with("image", json!({"name": image, "pull_policy": [policy]})));
+        outcome.expect(State::Success);
+        let log = outcome.log();
+        let line = log.lines().find_map(|line| line.strip_prefix("it is ")).unwrap_or_else(|| panic!("{log}"));
+        line.trim_end_matches(&format!("-{}", registry.port)).to_owned()
+    };
+    push_marked(&host, &registry, "group/image:1", "old");
+    assert_eq!(mark("if-not-present"), "old");
+    push_marked(&host, &registry, "group/image:1", "new");
+    assert_eq!(mark("if-not-present"), "old", "the host has one");
+    assert_eq!(mark("always"), "new");
+    assert_eq!(mark("if-not-present"), "new", "the host has that now");
+    host.podman(&["rmi", "--force", &image]);
+    host.podman(&["image", "prune", "--force"]);
+}
+
+#[test]
+fn jobs_run_without_any_registry_once_their_images_have_come() {
+    let Some((mut registry, proxy, host, image)) = set_up(&[], &[], "") else { return };
+    push_marked(&host, &registry, "group/helper:1", "helper");
+    let helper = proxy.image("group/helper:1");
+    // It outlives the proxy.
+    let conf = host.dir().join("registries.conf");
+    std::fs::copy(proxy.registries_conf(), &conf).unwrap();
+    host.configure(&format!(
+        "[job]\npull_policy = 'if-not-present'\npull_attempts = 1\n[job.helper]\nmode = 'image'\nimage = '{helper}'\n\
+         [profile.eager.job]\npull_policy = ['always', 'if-not-present']\n[podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{}'",
+        conf.display()
+    ));
+    host.crash_daemon();
+    let runner = Runner::new(&host);
+    let pulled = runner.play(&Job::new(&image));
+    for name in [&image, &helper] {
+        pulled.expect(State::Success).expect_log(&format!("Pulled image {name}"));
+    }
+    registry.end();
+    let address = proxy.host();
+    drop(proxy);
+    support::until("nobody listens there", seconds(10), || TcpStream::connect(&address).is_err());
+    for job in [Job::new(&image), Job::new(&image).project(8, "other/project"), Job::new(&image).profile("eager")] {
+        let is_eager = job.profile.is_some();
+        let outcome = runner.play(&job);
+        outcome.expect(State::Success);
+        for name in [&image, &helper] {
+            outcome.expect_log(&format!("Using image {name}"));
+        }
+        assert_eq!(outcome.log().contains("Pulling image"), is_eager, "{}", outcome.log());
+        assert_eq!(outcome.names().iter().filter(|name| **name == "prepare").count(), 1);
+    }
+    host.podman(&["rmi", &image, &helper]);
 }
 
 #[test]

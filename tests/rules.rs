@@ -64,3 +64,29 @@ fn the_first_rule_that_fits_a_project_decides() {
     // What no rule fits is as in [job].
     runner.play(&Job::new(&image).project(10, "other/project")).expect(State::Success);
 }
+
+#[test]
+fn a_tag_before_a_digest_does_not_get_an_image_past_a_rule_for_tags() {
+    let Some(registry) = support::registry::Registry::open() else { return };
+    let (name, conf) = (registry.image("group/image"), registry.registries_conf().display().to_string());
+    let host = Host::configured(&format!(
+        "[job]\npull_policy = 'if-not-present'\n[[policy]]\nprojects = ['group/**']\nallowed_images = ['{name}:1*']\n\
+         [podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'"
+    ));
+    let source = host.image(&Image::busybox());
+    for tag in ["1.0", "2.0"] {
+        let push = ["push", "--quiet", "--tls-verify=false", &source, &format!("{name}:{tag}")];
+        assert!(host.storage.command().args(push).output().unwrap().status.success());
+    }
+    let kinds = [("Accept", "application/vnd.oci.image.manifest.v1+json")];
+    let digest = support::client::ask(registry.port, "HEAD", "/v2/group/image/manifests/2.0", &kinds, &[]).unwrap();
+    let digest = digest.header("docker-content-digest").to_owned();
+    let runner = Runner::new(&host);
+    runner.play(&Job::new(&format!("{name}:1.0"))).expect(State::Success);
+    for other in [format!("{name}:2.0"), format!("{name}:1.0@{digest}"), format!("{name}@{digest}")] {
+        runner.play(&Job::new(&other)).expect_refused("allowed_images of");
+    }
+    // That one it would be.
+    runner.play(&Job::new(&format!("{name}:1.0@{digest}")).project(8, "other/project")).expect(State::Success);
+    host.podman(&["rmi", "--force", &format!("{name}:1.0"), &format!("{name}@{digest}")]);
+}

@@ -253,6 +253,11 @@ impl<'a> Attempt<'a> {
         self.start("prepare", &[])
     }
 
+    /// Starts prepare_exec by another program than the test's own, which is told `start`.
+    pub fn prepare_by(&self, parent: &Path) -> Call<'a> {
+        self.start_by(&[parent.into(), "start".into()], "prepare", &[])
+    }
+
     /// config and prepare, both of which have to succeed.
     pub fn make_ready(&mut self) {
         self.configure().expect_code(0);
@@ -301,8 +306,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn start(&self, shim: &str, arguments: &[OsString]) -> Call<'a> {
+        self.start_by(&[], shim, arguments)
+    }
+
+    fn start_by(&self, parent: &[OsString], shim: &str, arguments: &[OsString]) -> Call<'a> {
         let site = self.runner.site;
-        let mut all = vec![site.shim(shim).into_os_string()];
+        let mut all = [parent, &[site.shim(shim).into_os_string()]].concat();
         if let Some(socket) = site.told_socket() {
             all.extend(["--socket".into(), socket.into_os_string()]);
         }

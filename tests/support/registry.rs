@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -64,17 +64,19 @@ impl Registry {
             ),
         )
         .unwrap();
-        let log = File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("docker-registry")
-            .args(["serve", "config.yml"])
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        until("the registry listens", seconds(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let child = serve(dir.path(), port);
         Some(Self { dir, child, port })
+    }
+
+    /// Ends it: nobody listens there any more.
+    pub fn end(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was.
+    pub fn start_again(&mut self) {
+        self.child = serve(self.dir.path(), self.port);
     }
 
     /// Lets `tester` in no more.
@@ -120,6 +122,21 @@ impl Registry {
             .filter(|line| line.contains("HTTP/1.1\""))
             .count()
     }
+}
+
+/// Starts what is configured there, and waits until it listens.
+fn serve(dir: &Path, port: u16) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    let child = Command::new("docker-registry")
+        .args(["serve", "config.yml"])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    until("the registry listens", seconds(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    child
 }
 
 /// A registry that takes connections and answers nothing, until this is dropped.
