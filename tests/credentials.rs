@@ -93,6 +93,9 @@ fn that_a_project_may_have_an_image_is_believed_until_the_time_for_that_is_over(
     assert_eq!(asks_of(&registry), 0);
     proven(61 * 60);
     runner.play(&job()).expect_refused("does not let this job pull");
+    // And stays out when the registry goes away afterwards.
+    registry.end();
+    runner.play(&job()).expect(State::system_failure()).expect_log("whether this project may use it");
     host.podman(&["rmi", &image]);
 }
 

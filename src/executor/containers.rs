@@ -65,19 +65,21 @@ impl Executor {
             isolation: making.isolation,
         };
         let listener = (record.settings.exec == ExecMode::Init).then(|| listen(lease, role)).transpose()?;
-        let mut started = pin!(self.podman.run_container(&spec, listener.as_ref()));
-        let started = tokio::select! {
-            started = &mut started => started,
-            () = tokio::time::sleep(SLOW) => {
-                let why = match spec.user_map {
-                    // 6 s for an image of 388 MB (podman 4.3.1).
-                    UserMap::NoMap => "; for its first container with user ids of its own podman copies an image, once",
-                    _ => "",
-                };
-                log.line(format!("Still making the container for image {}{why}", container.image));
-                started.await
+        let started = async {
+            let mut started = pin!(self.podman.run_container(&spec, listener.as_ref()));
+            tokio::select! {
+                started = &mut started => return started,
+                () = tokio::time::sleep(SLOW) => {}
             }
-        };
+            let why = match spec.user_map {
+                // 6 s for an image of 388 MB (podman 4.3.1).
+                UserMap::NoMap => "; for its first container with user ids of its own podman copies an image, once",
+                _ => "",
+            };
+            log.line(format!("Still making the container for image {}{why}", container.image));
+            started.await
+        }
+        .await;
         started.map_err(|error| {
             Failure::system(format!(
                 "the container for image {} could not be started: {}",

@@ -62,8 +62,23 @@ impl Proofs {
     }
 
     fn note(&self, proof: String) {
+        self.change(|known| {
+            known.proofs.insert(proof, unix_time());
+        });
+    }
+
+    /// The registry says now that it is not so.
+    fn withdraw(&self, proof: &str) {
+        if self.when(proof).is_some() {
+            self.change(|known| {
+                known.proofs.remove(proof);
+            });
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.proofs.insert(proof, unix_time());
+        change(&mut known);
         while known.proofs.len() > PROOFS_MAX {
             let oldest = known.proofs.iter().min_by_key(|(_, when)| **when).map(|(proof, _)| proof.clone());
             oldest.map(|oldest| known.proofs.remove(&oldest));
@@ -123,15 +138,14 @@ impl Executor {
         record: &Record,
         log: &JobLog,
     ) -> Result<Image, Failure> {
-        let mut last = None;
+        let mut last: Option<Failure> = None;
         for policy in &wanted.policies {
+            if let Some(failure) = &last {
+                log.line(format!("{}; next is pull policy {}", failure.message, policy.word()));
+            }
             match self.by_policy(*policy, wanted, auth, record, log).await {
                 Ok(image) => return self.runnable(wanted, image),
-                Err(failure) => {
-                    if let Some(Failure { message, .. }) = last.replace(failure) {
-                        log.line(message);
-                    }
-                }
+                Err(failure) => last = Some(failure),
             }
         }
         Err(last.unwrap_or_else(|| Failure::system(format!("there is no pull policy for image {}", wanted.reference))))
@@ -239,6 +253,9 @@ impl Executor {
                     return Ok(true);
                 }
                 Explained { kind, message } => {
+                    if kind == PullFailure::Denied {
+                        self.proofs.withdraw(&proof);
+                    }
                     return Err(Failure {
                         class: kind.class(),
                         message: format!(

@@ -133,12 +133,14 @@ pub fn check_platform(platform: &str) -> Result<(), String> {
     Err(format!("{platform:?} is no platform; one looks like linux/arm64"))
 }
 
-/// Whether one of the patterns fits an image: its name, or its name with tag or digest. `*` stops at `/`, `**` does not.
+/// Whether one of the patterns fits an image: its name, or its name with tag or digest. `*` stops at `/`, `**` does not. A digest is
+/// allowed by name, or by a pattern with an `@`: who may push makes one that begins as a tag is wanted to.
 #[must_use]
 pub fn matches(patterns: &[String], image: &ImageRef) -> bool {
     patterns.iter().any(|pattern| {
         let pattern = normal(pattern);
-        glob(&pattern, image.as_str(), false) || glob(&pattern, image.name(), false)
+        let whole = pattern.contains('@') || !image.as_str().contains('@');
+        (whole && glob(&pattern, image.as_str(), false)) || glob(&pattern, image.name(), false)
     })
 }
 
@@ -229,6 +231,13 @@ mod tests {
             assert!(check_image(&group, &image(name)).is_err(), "{name}");
         }
         assert!(check_image(&rule(&["**"]), &image("any.example.com/x")).is_ok());
+        // A digest that begins with 1 is no tag that does.
+        let digest = image(&format!("r.example.com/g/x@sha256:{}", "12".repeat(32)));
+        let by_tag = rule(&["r.example.com/g/*:1*", "r.example.com/g/x*:1*", "r.example.com/**:1*"]);
+        assert!(check_image(&by_tag, &digest).is_err());
+        for allowed in ["r.example.com/g/*", "r.example.com/g/x@*", "r.example.com/**@sha256:12*"] {
+            assert!(check_image(&rule(&[allowed]), &digest).is_ok(), "{allowed}");
+        }
         assert!(check_image(&rule(&[]), &image("alpine")).expect_err("none").ends_with("has nothing"));
         assert!(check_image(&PolicyRule::default(), &image("alpine")).is_ok(), "no list, no limit");
     }
