@@ -219,3 +219,14 @@ fn every_key_is_documented_and_no_other() {
     let more: Vec<&String> = documented.keys().filter(|table| !expected.contains_key(*table)).collect();
     assert!(more.is_empty(), "docs/configuration.md has tables that no shipped file has: {more:?}");
 }
+
+#[test]
+fn the_job_that_builds_an_image_is_the_same_everywhere() {
+    let job = |file: &str| {
+        let text = read(&root().join(file));
+        let rest = text.split_once("```yaml\nbuild:\n").unwrap_or_else(|| panic!("{file} has no such job")).1;
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    // tests/builds.rs runs the one of docs/jobs.md.
+    assert_eq!(job("README.md"), job("docs/jobs.md"));
+}

@@ -241,6 +241,7 @@ fn jobs_run_without_any_registry_once_their_images_have_come() {
             outcome.expect_log(&format!("Using image {name}"));
         }
         assert_eq!(outcome.log().contains("Pulling image"), is_eager, "{}", outcome.log());
+        assert_eq!(outcome.log().contains("; next is pull policy if-not-present"), is_eager, "{}", outcome.log());
         assert_eq!(outcome.names().iter().filter(|name| **name == "prepare").count(), 1);
     }
     host.podman(&["rmi", &image, &helper]);
