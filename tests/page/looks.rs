@@ -22,6 +22,28 @@ fn busy(page: PageAt) -> (Chain, Vec<String>) {
     (chain, ["/", "/chain", &app, "/disk", "/jobs", "/images", "/nowhere"].map(str::to_owned).to_vec())
 }
 
+/// Whether the page that is open is fit for screen readers and weak eyes, in light and in dark.
+#[track_caller]
+pub fn expect_fit(browser: &Browser, path: &str) {
+    for dark in [false, true] {
+        browser.dark(dark);
+        let wrong = browser.run(include_str!("accessibility.js"));
+        assert_eq!(wrong, json!([]), "{path}, dark: {dark}");
+    }
+    browser.dark(false);
+}
+
+/// Whether the page that is open fits a phone, which is as wide as the browser.
+#[track_caller]
+pub fn expect_narrow(browser: &Browser, path: &str) {
+    let wide = browser.run("return document.scrollingElement.scrollWidth");
+    assert!(wide.as_u64().unwrap() <= 360, "{path} is {wide} pixels wide");
+    let small = browser.run(
+        "return Array.from(document.querySelectorAll('main p, main td, main a')).filter((element) => element.checkVisibility() && parseFloat(getComputedStyle(element).fontSize) < 12).length",
+    );
+    assert_eq!(small, 0, "{path}");
+}
+
 #[test]
 fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_a_phone() {
     let page = PageAt(free_port());
@@ -33,11 +55,7 @@ fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_
     let browser = Browser::start();
     for path in &paths {
         browser.open(&page.url(path));
-        for dark in [false, true] {
-            browser.dark(dark);
-            let wrong = browser.run(include_str!("accessibility.js"));
-            assert_eq!(wrong, json!([]), "{path}, dark: {dark}");
-        }
+        expect_fit(&browser, path);
     }
     // The checks see what is wrong where something is.
     let broken = "document.querySelector('nav a').style.color = getComputedStyle(document.body).backgroundColor; \
@@ -48,12 +66,7 @@ fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_
     browser.size((360, 740));
     for path in &paths {
         browser.open(&page.url(path));
-        let wide = browser.run("return document.scrollingElement.scrollWidth");
-        assert!(wide.as_u64().unwrap() <= 360, "{path} is {wide} pixels wide");
-        let small = browser.run(
-            "return Array.from(document.querySelectorAll('main p, main td, main a')).filter((element) => element.checkVisibility() && parseFloat(getComputedStyle(element).fontSize) < 12).length",
-        );
-        assert_eq!(small, 0, "{path}");
+        expect_narrow(&browser, path);
     }
     job.finish();
 }
