@@ -5,6 +5,7 @@
 
 mod api;
 mod assets;
+mod fill;
 pub mod graph;
 mod guard;
 mod html;

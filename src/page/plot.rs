@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 
+use super::fill::{Fill, patterns};
+
 /// Pixels of a plot.
 const WIDTH: f64 = 900.0;
 /// Pixels of a plot.
@@ -12,14 +14,16 @@ const LEFT: f64 = 70.0;
 const BELOW: f64 = 22.0;
 /// Pixels above it.
 const ABOVE: f64 = 10.0;
+/// Pixels between a piece and the next one, where it is so high that it can spare them.
+const GAP: f64 = 1.0;
 
 /// A part of a column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
     /// What it is.
     pub name: String,
-    /// The class of the style sheet.
-    pub class: &'static str,
+    /// How it is filled.
+    pub fill: Fill,
     /// How much.
     pub value: f64,
 }
@@ -33,23 +37,28 @@ pub struct Column {
     pub pieces: Vec<Piece>,
 }
 
-/// Columns side by side. `figure` writes a value.
+/// Columns side by side. `id` names the plot in the page, `figure` writes a value.
 #[must_use]
-pub fn columns(name: &str, columns: &[Column], figure: impl Fn(f64) -> String) -> Markup {
+pub fn columns(id: &str, name: &str, columns: &[Column], figure: impl Fn(f64) -> String) -> Markup {
     let sum = |column: &Column| column.pieces.iter().map(|piece| piece.value).sum::<f64>();
     let most = round(columns.iter().map(sum).fold(0.0, f64::max), 10.0);
     let step = (WIDTH - LEFT) / count(columns.len().max(1));
+    let fills: Vec<Fill> = columns.iter().flat_map(|column| &column.pieces).map(|piece| piece.fill).collect();
     frame(
         name,
         most,
         &figure,
         &html! {
+            (patterns(id, &fills))
             @for (index, column) in columns.iter().enumerate() {
                 @let x = LEFT + count(index) * step;
                 @for (from, piece) in stacked(&column.pieces) {
                     @let (low, high) = (y(from, most), y(from + piece.value, most));
-                    rect class={ "piece " (piece.class) } x=(pixels(x + step * 0.15)) y=(pixels(high)) width=(pixels(step * 0.7)) height=(pixels((low - high).max(0.5))) {
+                    @let height = (low - high).max(0.5);
+                    @let gap = if height > 4.0 * GAP { GAP } else { 0.0 };
+                    g class={ "piece " (piece.fill.class) } {
                         title { (column.label) ": " (piece.name) " " (figure(piece.value)) }
+                        (piece.fill.rect(id, (&pixels(x + step * 0.15), &pixels(high + gap)), (&pixels(step * 0.7), &pixels(height - gap))))
                     }
                 }
                 text class="label" x=(pixels(x + step / 2.0)) y=(pixels(HEIGHT - 6.0)) text-anchor="middle" { (column.label) }
@@ -154,12 +163,14 @@ mod tests {
 
     #[test]
     fn pieces_stand_on_one_another_and_nothing_is_drawn_for_nothing() {
-        let piece = |name: &str, value| Piece { name: name.into(), class: "good", value };
-        let column = Column { label: "Mon".into(), pieces: vec![piece("a", 3.0), piece("b", 0.0), piece("<c>", 1.0)] };
-        let text = columns("Jobs", &[column], |value| format!("{value:.0}")).into_string();
-        assert_eq!(text.matches("<rect").count(), 2, "{text}");
+        let piece = |index, name: &str, value| Piece { name: name.into(), fill: Fill::nth(index), value };
+        let column =
+            Column { label: "Mon".into(), pieces: vec![piece(0, "a", 3.0), piece(1, "b", 0.0), piece(2, "<c>", 1.0)] };
+        let text = columns("jobs", "Jobs", &[column], |value| format!("{value:.0}")).into_string();
+        assert_eq!(text.matches("class=\"piece ").count(), 2, "{text}");
+        assert!(text.contains("fill=\"url(#jobs-dots)\"") && text.contains("<pattern id=\"jobs-dots\""), "{text}");
         assert!(text.contains("Mon: &lt;c&gt; 1") && !text.contains("<c>"), "{text}");
-        let empty = columns("Jobs", &[], |value| format!("{value:.0}")).into_string();
+        let empty = columns("jobs", "Jobs", &[], |value| format!("{value:.0}")).into_string();
         assert!(empty.contains("aria-label=\"Jobs"), "{empty}");
     }
 

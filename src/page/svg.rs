@@ -92,13 +92,27 @@ fn inner(graph: &Graph<'_>, layout: &Layout, link: impl Fn(&ProjectLine) -> Stri
 fn node(project: &ProjectLine, (x, y): (f64, f64), link: &str, is_middle: bool) -> Markup {
     let look = words::of_project(&project.state);
     html! {
-        a href=(link) class={ "node " (look.class) @if is_middle { " middle" } } aria-label={ (project.path) ": " (project.words) }
+        a href=(link) class={ "node " (look.class) @if is_middle { " middle" } } aria-label=(told(project))
             aria-current=[is_middle.then_some("true")] transform={ "translate(" (format!("{x:.1}")) " " (format!("{y:.1}")) ")" } {
-            title { (project.path) ": " (project.words) }
+            title { (told(project)) }
             rect class="box" width=(WIDTH) height=(HEIGHT) rx="8" {}
             text class="path" x="11" y="19" { (words::end_of(&project.path, PATH_FITS)) }
             text class="state" x="11" y="36" { (look.glyph) " " (look.word) }
         }
+    }
+}
+
+/// What a box is, for those who point at it or have it read to them: its state, why, and when it was built last.
+fn told(project: &ProjectLine) -> String {
+    let mut text = format!("{}: {}", project.path, project.words);
+    if !project.because.is_empty() {
+        text.push_str(" because of ");
+        text.push_str(&project.because.join(", "));
+    }
+    // To the minute.
+    match project.success_at.as_deref().and_then(|at| at.get(..16)) {
+        Some(at) => format!("{text}; built last {} UTC", at.replace('T', " ")),
+        None => format!("{text}; not built yet"),
     }
 }
 
@@ -125,6 +139,20 @@ mod tests {
             text.contains("href=\"https://gitlab.example.com/images/ruby\"") && text.contains("▶ running"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_box_says_why_it_is_in_its_state_and_when_it_was_built_last() {
+        let mut status = diamond();
+        let app = &mut status.projects[3];
+        (app.words, app.because) = ("waits for images/ruby".into(), vec!["images/base".into(), "<b>".into()]);
+        app.success_at = Some("2026-05-12T15:26:29.123Z".into());
+        let text = file(&Graph::of(&status));
+        let words =
+            "images/app: waits for images/ruby because of images/base, &lt;b&gt;; built last 2026-05-12 15:26 UTC";
+        assert!(text.contains(&format!("<title>{words}</title>")), "{text}");
+        assert!(text.contains(&format!("aria-label=\"{words}\"")), "{text}");
+        assert!(text.contains("<title>images/ruby: running; not built yet</title>"), "{text}");
     }
 
     #[test]

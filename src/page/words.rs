@@ -75,9 +75,9 @@ pub fn of_outcome(outcome: &str) -> Look {
         "failed" => look("✕", "failed", "bad"),
         "canceled" => look("–", "canceled", "warn"),
         "skipped" => look("–", "skipped", "warn"),
-        "timeout" => look("✕", "timeout", "bad"),
+        "timeout" => look("◔", "timeout", "bad"),
         "system-failure" => look("!", "system failure", "bad"),
-        "runner-gone" => look("!", "runner gone", "warn"),
+        "runner-gone" => look("∅", "runner gone", "warn"),
         "manual" => look("◆", "manual job", "warn"),
         _ => look("?", "unknown", "warn"),
     }
@@ -101,7 +101,10 @@ pub fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::protocol::history::JobOutcome;
 
     #[test]
     fn every_state_of_the_controller_has_a_look() {
@@ -127,6 +130,18 @@ mod tests {
         ] {
             assert_ne!(of_project(state).word, "unknown", "{state}");
         }
+    }
+
+    #[test]
+    fn every_outcome_of_a_job_has_a_sign_and_a_word_of_its_own() {
+        let looks = JobOutcome::ALL.map(|outcome| of_outcome(outcome.word()));
+        let different = |of: fn(&Look) -> &'static str| looks.iter().map(of).collect::<BTreeSet<_>>().len();
+        assert_eq!(
+            (different(|look| look.glyph), different(|look| look.word)),
+            (looks.len(), looks.len()),
+            "{looks:?}"
+        );
+        assert!(looks.iter().all(|look| look.word != "unknown"), "{looks:?}");
     }
 
     #[test]

@@ -103,6 +103,20 @@ while (walker.nextNode()) {
   if (ratio < (isLarge ? 3 : 4.5)) say(`contrast ${ratio.toFixed(2)} of "${walker.currentNode.textContent.trim().slice(0, 30)}"`, element);
 }
 
+// What pictures are made of stands out from what is behind it, and two things of a picture differ in more than their colour.
+const draws = { '.plot .ground, .swatch .ground': 'fill', '.plot .line, .plot .limit, .graph .box': 'stroke' };
+for (const [css, property] of Object.entries(draws)) {
+  for (const element of all(css).filter(isShown)) {
+    const ratio = contrast(colour(getComputedStyle(element)[property]), behind(element.closest('.scroll, li')));
+    if (ratio < 3) say(`contrast ${ratio.toFixed(2)} of a piece`, element);
+  }
+}
+for (const legend of all('.legend')) {
+  const patterns = all('.swatch', legend).map((swatch) => swatch.querySelector('pattern path')?.getAttribute('d') ?? 'none');
+  patterns.filter((lines, index) => patterns.indexOf(lines) !== index).forEach(() => say('two of its pieces have the same pattern', legend));
+}
+all('[fill^="url("]').forEach((element) => document.querySelector(element.getAttribute('fill').slice(4, -1)) || say('its pattern is not there', element));
+
 // What is pressed is large enough (links in a sentence or a table excepted).
 all('nav a, button, input, select').filter(isShown).forEach((element) => {
   const { width, height } = element.getBoundingClientRect();

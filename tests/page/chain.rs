@@ -31,6 +31,9 @@ fn a_chain_is_seen_from_stale_over_blocked_to_fresh_and_over_a_restart() {
     browser.until_live();
     assert_eq!(browser.count("#graph svg a.node"), 4);
     until_state(&browser, "images/app", "fresh");
+    let title =
+        || browser.run("return document.querySelector('#graph a[aria-label^=\"images/app:\"] title').textContent");
+    assert_eq!(title(), "images/app: fresh; built last 2026-05-12 15:26 UTC");
     // From left to right.
     let left = |name: &str| {
         let found = browser.run(&format!(
@@ -52,6 +55,9 @@ fn a_chain_is_seen_from_stale_over_blocked_to_fresh_and_over_a_restart() {
     chain.gitlab.bring(node, "success");
     until_state(&browser, "images/app", "blocked by images/ruby");
     assert!(browser.text("#graph a[aria-label^='images/app:']").contains("blocked"));
+    let (title, wanted) = (title(), "blocked by images/ruby");
+    let title = title.as_str().unwrap();
+    assert!(title.contains(wanted) && title.ends_with("; built last 2026-05-12 15:26 UTC"), "{title}");
 
     // Its own page says what is in the way, and where that is.
     browser.open(&page.url(&format!("/chain/{}", diamond.app)));

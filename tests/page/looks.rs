@@ -4,7 +4,7 @@ use fantoccini::key::Key;
 use serde_json::json;
 
 use crate::support::browser::Browser;
-use crate::support::chain::Chain;
+use crate::support::chain::{Chain, write_secret};
 use crate::support::gitlab::FakeGitlab;
 use crate::support::page::PageAt;
 use crate::support::registry::free_port;
@@ -22,6 +22,59 @@ fn busy(page: PageAt) -> (Chain, Vec<String>) {
     (chain, ["/", "/chain", &app, "/disk", "/jobs", "/images", "/nowhere"].map(str::to_owned).to_vec())
 }
 
+/// Whether the page that is open is fit for screen readers and weak eyes, in light and in dark.
+#[track_caller]
+pub fn expect_fit(browser: &Browser, path: &str) {
+    for dark in [false, true] {
+        browser.dark(dark);
+        let wrong = browser.run(include_str!("accessibility.js"));
+        assert_eq!(wrong, json!([]), "{path}, dark: {dark}");
+    }
+    browser.dark(false);
+}
+
+/// Whether the page that is open fits a phone, which is as wide as the browser.
+#[track_caller]
+pub fn expect_narrow(browser: &Browser, path: &str) {
+    let wide = browser.run("return document.scrollingElement.scrollWidth");
+    assert!(wide.as_u64().unwrap() <= 360, "{path} is {wide} pixels wide");
+    let small = browser.run(
+        "return Array.from(document.querySelectorAll('main p, main td, main a')).filter((element) => element.checkVisibility() && parseFloat(getComputedStyle(element).fontSize) < 12).length",
+    );
+    assert_eq!(small, 0, "{path}");
+}
+
+/// Whether all that the page has asked for is the page's own, and nothing was refused to it.
+#[track_caller]
+fn expect_own(browser: &Browser, page: PageAt, path: &str) {
+    let names = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)");
+    let names = names.as_array().unwrap();
+    assert!(names.iter().any(|name| name.as_str().unwrap().contains("/assets/style.css")), "{path}: {names:?}");
+    assert!(names.iter().all(|name| name.as_str().unwrap().starts_with(&page.url("/"))), "{path}: {names:?}");
+    assert_eq!(browser.violations(), Vec::<String>::new(), "{path}");
+}
+
+#[test]
+fn the_way_in_is_fit_for_everybody_and_for_a_phone_and_so_is_the_word_that_it_was_wrong() {
+    let page = PageAt(free_port());
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("page-token");
+    write_secret(file.clone(), "the-token-of-the-page");
+    let _host = Host::configured(&format!("{}token_file = '{}'\n", page.settings(), file.display()));
+    let browser = Browser::start();
+    browser.open(&page.url("/login"));
+    for path in ["/login", "/login, after a wrong token"] {
+        expect_fit(&browser, path);
+        expect_own(&browser, page, path);
+        browser.size((360, 740));
+        expect_narrow(&browser, path);
+        browser.size((1280, 900));
+        browser.fill("#token", "wrong");
+        browser.click("form.login button");
+        browser.until_text("[role=alert]", "This is not the token.");
+    }
+}
+
 #[test]
 fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_a_phone() {
     let page = PageAt(free_port());
@@ -33,12 +86,12 @@ fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_
     let browser = Browser::start();
     for path in &paths {
         browser.open(&page.url(path));
-        for dark in [false, true] {
-            browser.dark(dark);
-            let wrong = browser.run(include_str!("accessibility.js"));
-            assert_eq!(wrong, json!([]), "{path}, dark: {dark}");
-        }
+        expect_fit(&browser, path);
+        expect_own(&browser, page, path);
     }
+    let foreign = "document.body.append(Object.assign(new Image(), {src: 'http://elsewhere.invalid/x.png', alt: ''}));";
+    browser.run(foreign);
+    until("what is refused is seen", seconds(10), || !browser.violations().is_empty());
     // The checks see what is wrong where something is.
     let broken = "document.querySelector('nav a').style.color = getComputedStyle(document.body).backgroundColor; \
                   document.querySelector('h1').remove();";
@@ -48,12 +101,7 @@ fn every_page_is_fit_for_screen_readers_and_weak_eyes_in_light_and_dark_and_for_
     browser.size((360, 740));
     for path in &paths {
         browser.open(&page.url(path));
-        let wide = browser.run("return document.scrollingElement.scrollWidth");
-        assert!(wide.as_u64().unwrap() <= 360, "{path} is {wide} pixels wide");
-        let small = browser.run(
-            "return Array.from(document.querySelectorAll('main p, main td, main a')).filter((element) => element.checkVisibility() && parseFloat(getComputedStyle(element).fontSize) < 12).length",
-        );
-        assert_eq!(small, 0, "{path}");
+        expect_narrow(&browser, path);
     }
     job.finish();
 }

@@ -9,6 +9,7 @@ mod access;
 mod api;
 mod chain;
 mod doctor;
+mod history;
 mod large;
 mod looks;
 mod now;

@@ -1,5 +1,7 @@
 //! What goes on now, while it goes on.
 
+use serde_json::json;
+
 use crate::support::browser::Browser;
 use crate::support::page::PageAt;
 use crate::support::registry::free_port;
@@ -52,9 +54,29 @@ fn a_drained_host_and_its_limits_that_cant_be_had_are_said() {
     let host = Host::configured(&format!("slots = 2\n{}", page.settings()));
     let text = || page.get("/", &[]).text();
     assert!(!text().contains("Drained"));
+    let browser = Browser::start();
+    browser.open(&page.url("/"));
+    browser.until_live();
+    browser.run("window.untouched = true");
+    // The last restart, and the next one.
+    let started = || {
+        let time = browser.run("return Array.from(document.querySelectorAll('#summary dd time')).at(-1).dateTime");
+        time.as_str().unwrap().to_owned()
+    };
+    assert_eq!(json!(started()), page.api("now")["started_at"]);
+    assert!(browser.text("#summary").contains(", started "), "{}", browser.text("#summary"));
+    let before = started();
+    until("a second is over, so that the next start is at another", seconds(5), || {
+        jiff::Timestamp::now().as_second() > before.parse::<jiff::Timestamp>().unwrap().as_second() + 1
+    });
+    host.crash_daemon();
+    until("the page says when the daemon was started again", seconds(20), || started() != before);
     let socket = host.socket().display().to_string();
     assert!(host.windlass(&["drain", "--socket", &socket]).status.success());
     until("the page says so", seconds(5), || text().contains("Drained"));
     assert!(page.api("now")["drained_since"].is_string());
+    browser.until_text("#summary", "Drained");
     assert!(host.windlass(&["undrain", "--socket", &socket]).status.success());
+    until("the page has it no more", seconds(20), || !browser.text("#summary").contains("Drained"));
+    assert_eq!(browser.run("return window.untouched"), true, "the page was loaded anew");
 }

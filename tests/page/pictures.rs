@@ -210,7 +210,8 @@ fn set_mode(host: &Host, mode: u32) {
     fs::set_permissions(host.socket(), Permissions::from_mode(mode)).unwrap();
 }
 
-fn record_past(page: PageAt, host: &Host) {
+/// Two weeks of a busy host, on the disks of this one.
+pub fn record_past(page: PageAt, host: &Host) {
     let disk = page.api("disk");
     let of = |disk: &serde_json::Value| Disk {
         path: disk["path"].as_str().unwrap().to_owned(),

@@ -57,6 +57,20 @@ impl WebDriverCompatibleCommand for Devtools {
     }
 }
 
+/// What pages have written to the console, and what the browser has refused them, since it was asked last.
+#[derive(Debug)]
+struct Console;
+
+impl WebDriverCompatibleCommand for Console {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({"type": "browser"}).to_string()))
+    }
+}
+
 impl Browser {
     /// Starts one; panics where there is none: what the page looks like can't be known without.
     pub fn start() -> Self {
@@ -118,6 +132,13 @@ impl Browser {
 
     fn devtools(&self, command: &'static str, parameters: Value) {
         self.runtime.block_on(self.client().issue_cmd(Devtools(command, parameters))).unwrap();
+    }
+
+    /// What pages have tried that their Content-Security-Policy forbids, since this was asked last.
+    pub fn violations(&self) -> Vec<String> {
+        let lines = self.runtime.block_on(self.client().issue_cmd(Console)).unwrap();
+        let lines = lines.as_array().unwrap().iter().map(|line| line["message"].as_str().unwrap().to_owned());
+        lines.filter(|line| line.contains("Content Security Policy")).collect()
     }
 
     /// Opens a page.
@@ -233,7 +254,7 @@ fn capabilities(setup: &Setup, dir: &Path) -> Value {
     if !setup.scripts {
         options["prefs"] = json!({"profile.managed_default_content_settings.javascript": 2});
     }
-    json!({"browserName": "chrome", "goog:chromeOptions": options})
+    json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}})
 }
 
 impl Drop for Browser {

@@ -3,14 +3,15 @@
 use maud::{Markup, html};
 
 use super::{Part, badge};
+use crate::page::fill::{Fill, Pattern, patterns};
 use crate::page::plot::{Column, Piece, columns};
 use crate::page::view::past::{DAY, DAYS, Jobs};
 use crate::page::words;
 use crate::protocol::history::{JobOutcome, StageDay};
 use crate::words::rough;
 
-/// Stages that are shown one by one.
-const STAGES: usize = 12;
+/// Stages that are shown one by one: as many as there are patterns to tell them apart.
+const STAGES: usize = Pattern::ALL.len();
 
 /// Its parts; `today` is the begin of this day, in milliseconds since 1970.
 #[must_use]
@@ -35,16 +36,16 @@ fn outcomes(jobs: &Jobs, days: &[i64]) -> Markup {
         pieces: there
             .iter()
             .map(|outcome| {
-                let look = words::of_outcome(outcome.word());
-                Piece { name: look.word.to_owned(), class: look.class, value: number(count(*day, *outcome)) }
+                let name = words::of_outcome(outcome.word()).word.to_owned();
+                Piece { name, fill: Fill::of(*outcome), value: number(count(*day, *outcome)) }
             })
             .collect(),
     };
     html! {
         h2 { "Jobs and what came of them" }
         @if there.is_empty() { p { "No job is on record of the last " (DAYS) " days." } } @else {
-            (picture("Jobs by day and outcome", &days.iter().map(column).collect::<Vec<_>>(), things))
-            (legend(there.iter().map(|outcome| words::of_outcome(outcome.word())).map(|look| (look.class, html! { (look.glyph) " " (look.word) }))))
+            (picture("outcomes", "Jobs by day and outcome", &days.iter().map(column).collect::<Vec<_>>(), things))
+            (legend("outcomes", there.iter().map(|outcome| (Fill::of(*outcome), sign(words::of_outcome(outcome.word()))))))
             (table("outcomes-table", "Jobs by day and outcome", &there.iter().map(|outcome| badge(words::of_outcome(outcome.word()))).collect::<Vec<_>>(), days, |day, index| {
                 let number = count(day, there[index]);
                 (number > 0).then(|| number.to_string())
@@ -73,15 +74,15 @@ fn stages(jobs: &Jobs, days: &[i64]) -> Markup {
             .enumerate()
             .filter_map(|(index, name)| {
                 let row = find(*day, name)?;
-                Some(Piece { name: name.clone(), class: shade(index), value: number(row.mean_ms) / 1000.0 })
+                Some(Piece { name: name.clone(), fill: Fill::nth(index), value: number(row.mean_ms) / 1000.0 })
             })
             .collect(),
     };
     html! {
         h2 { "How long stages take" }
         @if names.is_empty() { p { "No stage is on record of the last " (DAYS) " days." } } @else {
-            (picture("Mean duration of each stage by day, one on the other", &days.iter().map(column).collect::<Vec<_>>(), time))
-            (legend(names.iter().enumerate().map(|(index, name)| (shade(index), html! { (name) }))))
+            (picture("stages", "Mean duration of each stage by day, one on the other", &days.iter().map(column).collect::<Vec<_>>(), time))
+            (legend("stages", names.iter().enumerate().map(|(index, name)| (Fill::nth(index), html! { (name) }))))
             (table("stages-table", "Mean (longest) duration by day and stage", &names.iter().map(|name| html! { (name) }).collect::<Vec<_>>(), days, |day, index| {
                 find(day, &names[index]).map(|row: &StageDay| format!("{} ({})", time(number(row.mean_ms) / 1000.0), time(number(row.max_ms) / 1000.0)))
             }))
@@ -92,13 +93,14 @@ fn stages(jobs: &Jobs, days: &[i64]) -> Markup {
 fn pulls(jobs: &Jobs, days: &[i64]) -> Markup {
     let of =
         |day: i64, good: bool| jobs.pulls.iter().filter(move |row| row.day == day && (row.result == "success") == good);
+    let fills = [JobOutcome::Success, JobOutcome::Failed].map(Fill::of);
     let column = |day: &i64| Column {
         label: date(*day),
-        pieces: [(true, "pulled", "good"), (false, "failed", "bad")]
+        pieces: [(true, "pulled", fills[0]), (false, "failed", fills[1])]
             .into_iter()
-            .map(|(good, name, class)| Piece {
+            .map(|(good, name, fill)| Piece {
                 name: name.to_owned(),
-                class,
+                fill,
                 value: number(of(*day, good).map(|row| row.count).sum()),
             })
             .collect(),
@@ -107,8 +109,8 @@ fn pulls(jobs: &Jobs, days: &[i64]) -> Markup {
     html! {
         h2 { "Pulls of images" }
         @if jobs.pulls.is_empty() { p { "No pull is on record of the last " (DAYS) " days." } } @else {
-            (picture("Pulls by day", &days.iter().map(column).collect::<Vec<_>>(), things))
-            (legend([("good", heads[0].clone()), ("bad", heads[1].clone())].into_iter()))
+            (picture("pulls", "Pulls by day", &days.iter().map(column).collect::<Vec<_>>(), things))
+            (legend("pulls", fills.into_iter().zip(heads.iter().cloned())))
             (table("pulls-table", "Pulls by day", &heads, days, |day, index| {
                 let sum = |good| of(day, good).map(|row| row.count).sum::<u64>();
                 match index {
@@ -121,26 +123,41 @@ fn pulls(jobs: &Jobs, days: &[i64]) -> Markup {
     }
 }
 
-/// Classes of the style sheet for what has no meaning of its own.
-const SHADES: [&str; 6] = ["shade-0", "shade-1", "shade-2", "shade-3", "shade-4", "shade-5"];
-
-/// What comes after those is small, and all the same.
-fn shade(index: usize) -> &'static str {
-    SHADES.get(index).unwrap_or(&"shade-others")
-}
-
 /// A number of things: half a thing is none.
 fn things(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() }
 }
 
-fn picture(name: &str, shown: &[Column], figure: impl Fn(f64) -> String) -> Markup {
-    html! { div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } { (columns(name, shown, figure)) } }
+/// `of` names the plot in the page.
+fn picture(of: &str, name: &str, shown: &[Column], figure: impl Fn(f64) -> String) -> Markup {
+    html! { div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } { (columns(&plot(of), name, shown, figure)) } }
 }
 
-/// What the classes of a picture stand for.
-fn legend(entries: impl Iterator<Item = (&'static str, Markup)>) -> Markup {
-    html! { ul class="legend" { @for (class, name) in entries { li { span class={ "swatch " (class) } aria-hidden="true" {} (name) } } } }
+/// What the pieces of a picture stand for, in the order in which they stand on one another. A sample brings its pattern with it, so that
+/// it is whole where the picture has no such piece.
+fn legend(of: &str, entries: impl Iterator<Item = (Fill, Markup)>) -> Markup {
+    let of = format!("{of}-legend");
+    html! {
+        ul class="legend" aria-label="Pieces of a column, from below upwards" {
+            li aria-hidden="true" { "From below upwards:" }
+            @for (fill, name) in entries { li {
+                svg class={ "swatch " (fill.class) } aria-hidden="true" width="22" height="16" viewBox="0 0 22 16" {
+                    (patterns(&of, &[fill]))
+                    (fill.rect(&of, ("0", "0"), ("22", "16")))
+                }
+                (name)
+            } }
+        }
+    }
+}
+
+fn plot(of: &str) -> String {
+    format!("{of}-plot")
+}
+
+/// A look in words, without its colour.
+fn sign(look: words::Look) -> Markup {
+    html! { span aria-hidden="true" { (look.glyph) " " } (look.word) }
 }
 
 /// The days from above, the newest first.
