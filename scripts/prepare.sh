@@ -72,7 +72,7 @@ if [[ $purpose == test || $purpose == package ]]; then
   need rpmbuild rpm rpm-build
   need strip binutils binutils
 fi
-if [[ $purpose == bench ]]; then
+if [[ $purpose == bench || $purpose == test ]]; then
   need curl curl curl
 fi
 if [[ $purpose == test ]]; then

@@ -15,6 +15,7 @@ use support::account::Account;
 use support::chain::{Chain, TOKEN};
 use support::registry::Registry;
 use support::storage::Storage;
+use support::tunnel::Tunnel;
 use support::wait::seconds;
 use support::{Host, Image, until};
 
@@ -260,6 +261,31 @@ fn a_registry_has_to_be_trusted_with_what_jobs_get() {
     let (code, report) = look();
     assert_eq!((code, findings(&report, "warning")), (0, vec![]), "{report:#}");
     expect(&report, "reach", "ok", &format!("the registry at 127.0.0.1:{}", insecure.port), "");
+}
+
+#[test]
+fn where_only_a_proxy_leads_out_it_is_the_proxy_that_a_container_has_to_reach() {
+    let Some((registry, authority)) = Registry::with_tls() else { return };
+    let proxy = Tunnel::start();
+    let (port, url) = (proxy.port, proxy.url());
+    let host = Host::configured(&format!(
+        "[job]\nnetwork = 'host'\nca_file = '{}'\ndefault_image = '{}'\nenvironment = {{ HTTPS_PROXY = '{url}' }}",
+        authority.display(),
+        registry.image("base:1")
+    ));
+    let look = || doctor(&host, &["--only", "network"]);
+    let (code, report) = look();
+    assert_eq!((code, findings(&report, "warning")), (0, vec![]), "{report:#}");
+    let through = format!("the registry at 127.0.0.1:{port} (the proxy of [job] environment)");
+    expect(&report, "reach", "ok", &through, "");
+    // One that only knocks, in the container, and one that goes through, on the host.
+    assert_eq!((proxy.callers(), proxy.led_to()), (2, vec![format!("127.0.0.1:{}", registry.port)]));
+
+    drop(proxy);
+    let (code, report) = look();
+    assert_eq!(code, 1, "{report:#}");
+    let found = expect(&report, "reach", "error", &through, "correct the proxy in [job] environment");
+    assert!(found["what"].as_str().unwrap().contains("is not reached"), "{found:#}");
 }
 
 #[test]

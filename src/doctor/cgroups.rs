@@ -33,7 +33,8 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         let of_user = format!("/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers");
         let file = if host.is_rootful() { "/sys/fs/cgroup/cgroup.controllers" } else { &of_user };
         let found = host.files.read(file).ok();
-        findings.extend(controllers(found.as_deref(), uid.as_raw(), &host.user.name));
+        let kernel = host.files.read("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+        findings.extend(controllers(found.as_deref(), &kernel, uid.as_raw(), &host.user.name));
     }
     let mut limits = Limits::of_user(uid);
     if let Ok(podman) = &host.podman {
@@ -75,7 +76,8 @@ fn judge_version(version: Version, rootful: bool) -> Finding {
     )
 }
 
-fn controllers(found: Option<&str>, uid: u32, name: &str) -> Vec<Finding> {
+/// `found`: those of the user's manager; `kernel`: those of the whole host.
+fn controllers(found: Option<&str>, kernel: &str, uid: u32, name: &str) -> Vec<Finding> {
     let Some(text) = found else {
         return vec![Finding::error(
             "controllers",
@@ -93,11 +95,22 @@ fn controllers(found: Option<&str>, uid: u32, name: &str) -> Vec<Finding> {
         "systemctl edit user@{uid}.service, with [Service] Delegate=cpu cpuset io memory pids; then systemctl daemon-reload and a reboot"
     );
     if !usual.is_empty() {
+        // What the kernel keeps from everybody can't be delegated.
+        let offered: Vec<&str> = kernel.split_whitespace().collect();
+        let withheld: Vec<&str> = usual.iter().copied().filter(|controller| !offered.contains(controller)).collect();
+        let remedy = match withheld.is_empty() {
+            true => delegate,
+            false => format!(
+                "the kernel offers no {} in version 2: take cgroup_disable= off its command line (/proc/cmdline), put \
+                 systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all on it, and reboot; in a container or virtual machine ask whoever runs it",
+                withheld.join(", ")
+            ),
+        };
         return vec![Finding::warning(
             "controllers",
             format!("podman of user {name} may not use the cgroup controller(s) {}", usual.join(", ")),
             "limits that need them are left out, and a job can take all of the host",
-            delegate,
+            remedy,
         )];
     }
     let but = match further.is_empty() {
@@ -143,7 +156,7 @@ mod tests {
 
     #[test]
     fn controllers_that_are_not_delegated_are_named() {
-        let of = |text: Option<&str>| controllers(text, 990, "w");
+        let of = |text: Option<&str>| controllers(text, "cpuset cpu io memory pids\n", 990, "w");
         assert_eq!(level(&of(Some("cpuset cpu io memory pids")), "controllers"), Level::Ok);
         let usual = of(Some("cpu memory pids\n"));
         assert!(usual[0].level == Level::Ok && usual[0].what.contains("not cpuset, io"), "{usual:?}");
@@ -153,6 +166,9 @@ mod tests {
         );
         let none = of(None);
         assert_eq!(level(&none, "controllers"), Level::Error);
-        expect_remedies(&[few, none, unenforced(vec!["the limit `cpus` …".into()])].concat());
+        let withheld = controllers(Some("\n"), "cpu io\n", 990, "w");
+        let words = withheld[0].remedy.as_deref().unwrap_or_default();
+        assert!(words.contains("offers no memory, pids in version 2") && !words.contains("Delegate"), "{words}");
+        expect_remedies(&[few, none, withheld, unenforced(vec!["the limit `cpus` …".into()])].concat());
     }
 }

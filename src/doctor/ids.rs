@@ -2,18 +2,21 @@
 
 use std::io;
 
-use super::{Finding, Host};
+use super::{Finding, Host, ids_in_use};
 use crate::config::UserNamespace;
 
 /// How many a user needs: images have files of ids up to 65535.
-const NEEDED: u64 = 65_536;
+pub const NEEDED: u64 = 65_536;
 
 /// A line of /etc/subuid or /etc/subgid (subuid(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Range {
-    owner: String,
-    first: u64,
-    count: u64,
+pub struct Range {
+    /// A user's name or number.
+    pub owner: String,
+    /// The first of the ids.
+    pub first: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 impl Range {
@@ -27,13 +30,16 @@ impl Range {
 }
 
 /// One of the two files.
-struct Kind {
+pub struct Kind {
     check: &'static str,
-    file: &'static str,
-    option: &'static str,
+    /// The file.
+    pub file: &'static str,
+    /// usermod's option that adds a range.
+    pub option: &'static str,
 }
 
-const KINDS: [Kind; 2] = [
+/// Those of users, and those of groups.
+pub const KINDS: [Kind; 2] = [
     Kind { check: "subuids", file: "/etc/subuid", option: "--add-subuids" },
     Kind { check: "subgids", file: "/etc/subgid", option: "--add-subgids" },
 ];
@@ -70,6 +76,7 @@ pub fn check(host: &Host) -> Vec<Finding> {
         }
     }
     if !host.is_rootful() {
+        findings.extend(ids_in_use::check(host));
         findings.push(helpers(["newuidmap", "newgidmap"].map(|name| (name, is_on_path(name)))));
     }
     findings
@@ -80,7 +87,8 @@ fn from_elsewhere(nsswitch: &str) -> bool {
     line.is_some_and(|sources| !sources.split_whitespace().all(|source| source == "files"))
 }
 
-fn parse(text: &str) -> Vec<Range> {
+/// The lines of one of the files; what is none is left out.
+pub fn parse(text: &str) -> Vec<Range> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let read = |line: &str| {
         let mut parts = line.split(':');

@@ -15,6 +15,7 @@ mod gitlab;
 mod helper;
 mod host;
 mod ids;
+mod ids_in_use;
 mod network;
 mod podman;
 mod rounds;

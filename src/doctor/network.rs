@@ -1,4 +1,4 @@
-//! GitLab and the registry from inside a container with a job's network: names, ways, certificates, proxy, and the largest packet.
+//! GitLab and the registry from inside a container with a job's network: names, ways, certificates, proxy, and the size of packets.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -229,6 +229,7 @@ fn packets(
     target: &Target,
 ) -> Option<Finding> {
     let way = way?;
+    // None is sent: what the container's interface takes is compared with what the host's kernel knows of the way.
     // A rootless podman's packets end on the host, where a process makes connections of its own of them.
     if !rootful || network.mode != Network::Private {
         return None;

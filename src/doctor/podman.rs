@@ -19,15 +19,18 @@ pub async fn check(host: &Host) -> Vec<Finding> {
             "podman",
             error.to_string(),
             format!("podman does not answer user {}, so windlassd does not start and no job runs", host.user.name),
-            unanswered(&error.message, &host.user.name),
+            unanswered(&error.message, &host.user.name, host.user.uid.as_raw()),
         )],
     }
 }
 
 /// What to do about a podman that does not answer.
-fn unanswered(message: &str, user: &str) -> String {
+fn unanswered(message: &str, user: &str, uid: u32) -> String {
     if message.contains("cannot start") {
         return "apt-get install podman, or dnf install podman; [podman] command says where it is".to_owned();
+    }
+    if message.contains(&format!("mkdir /run/user/{uid}:")) {
+        return format!("systemctl start user@{uid}.service");
     }
     if message.contains("invalid internal status") || message.contains("system migrate") {
         return format!("when no job runs any more: sudo systemd-run --pipe --uid={user} podman system migrate");
@@ -181,6 +184,9 @@ mod tests {
             assert_eq!(level(&findings, check), wanted, "{findings:#?}");
             expect_remedies(&findings);
         }
-        assert!(unanswered("invalid internal status, try resetting", "w").contains("system migrate"));
+        assert!(unanswered("invalid internal status, try resetting", "w", 7).contains("system migrate"));
+        let without = "creating tmpdir: mkdir /run/user/7: permission denied";
+        assert_eq!(unanswered(without, "w", 7), "systemctl start user@7.service");
+        assert!(unanswered(without, "w", 77).contains("podman info"), "another user's");
     }
 }

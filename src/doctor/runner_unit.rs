@@ -61,8 +61,10 @@ fn parse(text: &str) -> Option<Unit> {
 
 /// Judges how it is stopped.
 pub fn judge(unit: &Unit) -> Vec<Finding> {
-    let remedy = "install Windlass's drop-in gitlab-runner.service.d/50-windlass.conf (scripts/install.sh), or systemctl edit \
-                  gitlab-runner with [Service] KillSignal=SIGQUIT TimeoutStopSec=4h; then systemctl daemon-reload";
+    // Behind whatever else is there, such as the override.conf of `systemctl edit`.
+    let remedy = "install -d /etc/systemd/system/gitlab-runner.service.d; \
+                  printf '[Service]\\nKillSignal=SIGQUIT\\nTimeoutStopSec=4h\\n' \
+                  >/etc/systemd/system/gitlab-runner.service.d/zz-stop.conf; systemctl daemon-reload";
     let mut findings = Vec::new();
     if !matches!(unit.kill_signal.as_str(), SIGQUIT | "SIGQUIT") {
         findings.push(Finding::warning(

@@ -9,6 +9,9 @@ use nix::unistd::{Gid, Group, User, getgrouplist};
 use super::runner_unit;
 use super::{Finding, Host};
 
+/// Makes the socket anew, with the owner, group and mode of its unit (SocketMode=).
+const AGAIN: &str = "systemctl restart windlass.socket windlass.service";
+
 /// Owner, group and mode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owned {
@@ -89,6 +92,8 @@ struct Facts {
     group: Option<(String, Vec<String>)>,
     /// Whether a group of callers is meant to bound who connects.
     wants_group: bool,
+    /// Whether it is systemd that makes the socket.
+    by_unit: bool,
     allowed: Vec<String>,
     /// Whom gitlab-runner's executables run as.
     callers: Vec<(String, Access)>,
@@ -107,13 +112,15 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     };
     let about = owned(&host.socket);
     let group = about.and_then(|about| Group::from_gid(Gid::from_raw(about.gid)).ok().flatten());
+    let by_unit = host.files.has("/usr/lib/systemd/system/windlass.socket");
     judge(&Facts {
         path: host.socket.display().to_string(),
         about,
         is_socket: std::fs::metadata(&host.socket).is_ok_and(|about| about.file_type().is_socket()),
         service: (host.user.name.clone(), host.user.uid.as_raw()),
         group: group.map(|group| (group.name, group.mem)),
-        wants_group: settings.group.is_some() || host.files.has("/usr/lib/systemd/system/windlass.socket"),
+        wants_group: settings.group.is_some() || by_unit,
+        by_unit,
         allowed: settings.allowed_users.clone(),
         callers,
     })
@@ -146,7 +153,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
             "socket-mode",
             format!("every user may connect to {path} (mode {mode:04o})"),
             "only [socket] allowed_users keeps others from claiming to be any project's job",
-            "systemctl restart windlass.socket (SocketMode=0660); without it, [socket] group in windlass.toml and a restart",
+            if facts.by_unit { AGAIN } else { "[socket] group in windlass.toml; then systemctl restart windlass" },
         ));
     }
     let members = match (&facts.group, mode & 0o002) {
@@ -177,9 +184,13 @@ fn caller(path: &str, name: &str, access: Access) -> Finding {
             "socket-caller",
             format!("user {name} can't connect to {path}"),
             fails,
-            format!(
-                "systemctl restart windlass.socket, and put {name} into its group (windlass-callers): usermod -aG windlass-callers {name}; then restart gitlab-runner"
-            ),
+            match access.is_member {
+                // Its group is right, so its mode is not.
+                true => AGAIN.to_owned(),
+                false => {
+                    format!("usermod -aG windlass-callers {name}; {AGAIN}; systemctl try-restart gitlab-runner.service")
+                }
+            },
         ),
         Access { is_allowed: false, .. } => Finding::error(
             "socket-caller",
@@ -206,6 +217,7 @@ mod tests {
             service: ("w".into(), 7),
             group: Some(("callers".into(), vec!["gitlab-runner".into()])),
             wants_group: true,
+            by_unit: true,
             allowed: vec!["gitlab-runner".into()],
             callers: vec![("gitlab-runner".into(), access)],
         }
@@ -238,6 +250,13 @@ mod tests {
         let out = |access| judge(&Facts { callers: vec![("r".into(), access)], ..facts(0o660) });
         let known = Access { is_known: true, ..Access::default() };
         let refused = [out(known), out(Access { connects: true, ..known })].concat();
+        let member = out(Access { is_member: true, ..known });
+        let words = |findings: &[Finding]| {
+            let found = findings.iter().find(|finding| finding.check == "socket-caller");
+            found.and_then(|finding| finding.remedy.clone()).unwrap_or_default()
+        };
+        assert_eq!(words(&member), AGAIN, "who is in the group stays in it");
+        assert!(words(&refused).contains("usermod -aG windlass-callers r"), "{refused:#?}");
         assert_eq!(refused.iter().filter(|finding| finding.level == Level::Error).count(), 2);
         assert_eq!(level(&out(Access::default()), "socket-caller"), Level::Skipped);
         expect_remedies(&[open, gone, other, refused].concat());

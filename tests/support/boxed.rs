@@ -11,8 +11,12 @@ use super::installed::{source, text};
 use super::storage::on_path;
 use super::wait::seconds;
 
-/// How long a box may take: several times what it does on two cores.
-const BOX: &str = "600";
+/// How long a box may take, in seconds: several times what it does on two cores.
+const BOX: u64 = 600;
+/// And for each restart that `WINDLASS_RESTARTS` asks for.
+const RESTART: u64 = 15;
+/// Variables that say how much is done in it.
+const AMOUNTS: [&str; 2] = ["WINDLASS_RESTARTS", "WINDLASS_MACHINE_RESTARTS"];
 /// How long a boot of a virtual machine may take, as long.
 const MACHINE: &str = "1200";
 /// How many times slower than this machine a virtual one may be.
@@ -20,6 +24,13 @@ const SLOWER: &str = "8";
 
 /// Boxes take turns: the jobs of one are enough for a machine.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// A test that needs what is missing here, and was not run: no failure, but where `WINDLASS_NO_SKIP=1` says that all has to be there.
+pub fn skip(missing: &str) {
+    let strict = std::env::var_os("WINDLASS_NO_SKIP").is_some_and(|value| value == "1");
+    assert!(!strict, "WINDLASS_NO_SKIP is set, and what this test takes is missing: {missing}");
+    eprintln!("SKIPPED: {missing}");
+}
 
 /// Runs an ignored test of the calling program in a box of its own.
 pub fn in_a_box(test: &str) {
@@ -52,7 +63,7 @@ pub fn lose_power() -> ! {
 /// The same in each boot of a virtual machine with a kernel of its own, where limits hold.
 pub fn in_a_machine_that_reboots(test: &str, boots: u32) {
     if !getuid().is_root() || !on_path("linux.uml") {
-        return eprintln!("SKIPPED: a virtual machine takes root and linux.uml, which Debian has for x86_64");
+        return skip("a virtual machine takes root and linux.uml, which Debian has for x86_64");
     }
     let mut command = Command::new(source("scripts/vm.sh"));
     command.args(["--timeout", MACHINE, "--boots", &boots.to_string()]);
@@ -61,10 +72,12 @@ pub fn in_a_machine_that_reboots(test: &str, boots: u32) {
 
 fn in_boots(test: &str, boots: u32, directories: &[(&str, &Path)]) {
     if !getuid().is_root() || !on_path("systemd-nspawn") {
-        return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
+        return skip("a box takes root and systemd-nspawn");
     }
     let mut command = Command::new(source("scripts/box.sh"));
-    command.args(["--timeout", BOX, "--boots", &boots.to_string()]);
+    let restarts = std::env::var("WINDLASS_RESTARTS").ok().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+    let limit = (BOX + RESTART * restarts).to_string();
+    command.args(["--timeout", &limit, "--boots", &boots.to_string()]);
     command.args(directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory]));
     run_in(command, test, directories);
 }
@@ -76,7 +89,7 @@ fn run_in(mut script: Command, test: &str, variables: &[(&str, &Path)]) {
     }
     script.arg("--share").arg(target()).arg("--share").arg(env!("CARGO_MANIFEST_DIR")).arg("--");
     script.arg("env").args(variables.iter().map(|(name, value)| format!("{name}={}", value.display())));
-    script.args(std::env::var("WINDLASS_RESTARTS").map(|number| format!("WINDLASS_RESTARTS={number}")));
+    script.args(AMOUNTS.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?))));
     script.arg(std::env::current_exe().unwrap()).args([
         test,
         "--exact",

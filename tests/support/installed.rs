@@ -39,10 +39,10 @@ impl Installed {
         Self::prepared(rootful, &[], || install(rootful, &[]), toml)
     }
 
-    /// The same, rootless, with secrets as systemd credentials.
-    pub fn with_credentials(toml: &str) -> Self {
+    /// The same with secrets as systemd credentials.
+    pub fn with_credentials(rootful: bool, toml: &str) -> Self {
         const VARIANTS: &[&str] = &["--credentials"];
-        Self::prepared(false, VARIANTS, || install(false, VARIANTS), toml)
+        Self::prepared(rootful, VARIANTS, || install(rootful, VARIANTS), toml)
     }
 
     /// The same with another way to install it, rootless.

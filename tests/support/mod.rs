@@ -41,6 +41,7 @@ pub mod site;
 pub mod storage;
 pub mod tables;
 pub mod tls;
+pub mod tunnel;
 pub mod updater;
 pub mod volume;
 pub mod wait;

@@ -25,8 +25,25 @@ const SECRETS: [&str; 2] = ["the-first-secret-of-webhooks", "the-second-secret-o
 const TOKENS: [&str; 3] = ["glpat-first", "glpat-second", "glpat-third"];
 
 #[test]
-fn a_service_with_credentials_goes_by_what_its_last_restart_has_found() {
-    in_a_box("credentials::in_the_box");
+fn a_rootless_service_with_credentials_goes_by_what_its_last_restart_has_found() {
+    in_a_box("credentials::rootless_in_the_box");
+}
+
+#[test]
+fn a_rootful_service_with_credentials_goes_by_what_its_last_restart_has_found() {
+    in_a_box("credentials::rootful_in_the_box");
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootless_in_the_box() {
+    in_the_box(false);
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootful_in_the_box() {
+    in_the_box(true);
 }
 
 /// A file that only root can read, as an administrator replaces it.
@@ -37,9 +54,7 @@ fn write(name: &str, secret: &str) {
     fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-#[test]
-#[ignore = "runs in a box"]
-fn in_the_box() {
+fn in_the_box(rootful: bool) {
     let gitlab = FakeGitlab::start();
     let diamond = Diamond::make(&gitlab);
     gitlab.token(&json!({"token": TOKENS[0]}));
@@ -47,10 +62,13 @@ fn in_the_box() {
     let port = free_port();
     let url = gitlab.url();
     // No webhook-secret yet: the daemon makes one of its own.
-    let windlass = Installed::with_credentials(&format!(
-        "{SETTINGS}[gitlab]\nurl = '{url}'\n[chain]\ngroups = ['images']\ninterval = '1h'\nsettle = '0s'\nwatch.enabled = false\n\
+    let windlass = Installed::with_credentials(
+        rootful,
+        &format!(
+            "{SETTINGS}[gitlab]\nurl = '{url}'\n[chain]\ngroups = ['images']\ninterval = '1h'\nsettle = '0s'\nwatch.enabled = false\n\
          [webhook]\nlisten = '127.0.0.1:{port}'\nurl = 'http://127.0.0.1:{port}/hooks/gitlab'\nverify_tls = false\n"
-    ));
+        ),
+    );
     let chained = Chained { windlass, gitlab, project: diamond.base, port };
     let own = chained.webhook()["token"].as_str().unwrap().to_owned();
     assert_eq!(own.len(), 32);
@@ -101,7 +119,10 @@ fn only_root_and_the_daemon_can_read_them(windlass: &Installed) {
     let runner = User::from_name("gitlab-runner").unwrap().unwrap();
     let lies = "/etc/windlass/gitlab-token";
     let handed_over = "/run/credentials/windlass.service/gitlab-token";
-    for (user, path) in [(windlass.service(), lies), (&runner, lies), (&runner, handed_over)] {
+    let mut refused = vec![(&runner, lies), (&runner, handed_over)];
+    // Where the daemon is root, what only root can read is its own.
+    refused.extend((!windlass.rootful).then_some((windlass.service(), lies)));
+    for (user, path) in refused {
         let read = windlass.command_as(user, user.gid, "cat").arg(path).output().unwrap();
         assert!(!read.status.success() && text(&read).contains("ermission denied"), "{path}: {}", text(&read));
     }

@@ -3,15 +3,16 @@
 
 use crate::SETTINGS;
 use crate::reboot::{End, boots, reboots};
-use crate::restarts::nobody_notices;
+use crate::restarts::{Load, nobody_notices};
 use crate::support::boxed::in_a_machine_that_reboots;
 
-/// Jobs at a time and restarts while they run: fewer than in a box, which is many times faster. `WINDLASS_RESTARTS` makes it eight jobs, and
-/// so many restarts.
+/// Jobs at a time and restarts while they run: fewer than in a box, which is many times faster. `WINDLASS_MACHINE_RESTARTS` makes it eight
+/// jobs, and so many restarts.
 const JOBS: u32 = 2;
 const RESTARTS: u32 = 2;
-/// The harder of a reboot's two ways.
-const ENDS: &[End] = &[End::PowerCut];
+/// Both of a reboot's ways in one of the machines, and the harder one in the other: each boot takes minutes.
+const ENDS: &[End] = &[End::Shutdown, End::PowerCut];
+const ROOTFUL_ENDS: &[End] = &[End::PowerCut];
 
 #[test]
 fn a_rootless_service_whose_limits_hold_is_restarted_and_rebooted() {
@@ -20,7 +21,7 @@ fn a_rootless_service_whose_limits_hold_is_restarted_and_rebooted() {
 
 #[test]
 fn a_rootful_service_whose_limits_hold_is_restarted_and_rebooted() {
-    in_a_machine_that_reboots("machine::rootful_in_the_machine", boots(ENDS));
+    in_a_machine_that_reboots("machine::rootful_in_the_machine", boots(ROOTFUL_ENDS));
 }
 
 #[test]
@@ -44,7 +45,9 @@ fn in_the_machine(rootful: bool) {
         "(cd /sys/fs/cgroup && cat memory.max memory.swap.max pids.max cpu.max cpu.weight)",
         "134217728\n67108864\n200\n150000 100000\n200\n",
     );
-    let wanted = std::env::var("WINDLASS_RESTARTS").map(|number| number.parse().expect("a number"));
+    let wanted = std::env::var("WINDLASS_MACHINE_RESTARTS").map(|number| number.parse().expect("a number"));
     let (jobs, restarts) = wanted.map_or((JOBS, RESTARTS), |restarts| (8, restarts));
-    reboots(rootful, &settings, ENDS, |windlass, image| nobody_notices(windlass, image, jobs, restarts, &[limits]));
+    let ends = if rootful { ROOTFUL_ENDS } else { ENDS };
+    let load = Load { jobs, restarts, further: &[limits], service: None };
+    reboots(rootful, &settings, ends, |windlass, image| nobody_notices(windlass, image, &load));
 }

@@ -10,6 +10,7 @@ mod support;
 mod credentials;
 mod devices;
 mod disk;
+mod doctor;
 mod machine;
 mod nested;
 mod pages;

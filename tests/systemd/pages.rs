@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::getuid;
 
-use crate::support::boxed::in_a_box_with;
+use crate::support::boxed::{in_a_box_with, skip};
 use crate::support::chain::Diamond;
 use crate::support::gitlab::FakeGitlab;
 use crate::support::installed::{Installed, PATIENCE, run, source, text};
@@ -91,7 +91,7 @@ enum Block {
 #[test]
 fn the_first_job_and_the_first_chain_come_about_as_their_pages_say() {
     if !getuid().is_root() || !on_path("systemd-nspawn") || !on_path("apt-get") {
-        return eprintln!("SKIPPED: a box takes root and systemd-nspawn, and what the pages tell takes apt-get");
+        return skip("a box takes root and systemd-nspawn, and what the pages tell takes apt-get");
     }
     let directory = tempfile::Builder::new().prefix("wl-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     packages::make("0.1.0", directory.path(), &["--only", "deb"]);
@@ -107,7 +107,7 @@ fn what_stands_in_for_a_command_is_of_one_that_is_still_there() {
 }
 
 /// The code blocks of a page: their language, and their lines.
-fn blocks(page: &str) -> Vec<(String, Vec<String>)> {
+pub fn blocks(page: &str) -> Vec<(String, Vec<String>)> {
     let text = fs::read_to_string(source(page)).unwrap();
     let mut blocks = Vec::new();
     let mut open: Option<(String, Vec<String>)> = None;

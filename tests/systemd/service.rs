@@ -10,8 +10,8 @@ use nix::unistd::{Pid, User};
 use serde_json::{Value, json};
 
 use crate::support::boxed::in_a_box;
-use crate::support::installed::{Installed, PATIENCE, group, run, text};
-use crate::support::{Image, Job, Runner, State, until};
+use crate::support::installed::{Installed, PATIENCE, group, run, source, text};
+use crate::support::{Attempt, Image, Job, Runner, State, until};
 use crate::{SETTINGS, UNTIL_TOLD};
 
 #[test]
@@ -116,6 +116,10 @@ fn gitlab_runner_may_call_and_is_stopped_gently(windlass: &Installed) {
                 'trap \"echo gently >end; exit\" QUIT; windlass status >answer 2>&1; while :; do sleep 0.1; done'\n";
     fs::write("/etc/systemd/system/gitlab-runner.service", unit).unwrap();
     windlass.systemctl(&["daemon-reload"]);
+    let shown = windlass.systemctl(&["show", "-p", "TimeoutStopUSec,After", "gitlab-runner.service"]);
+    assert!(shown.lines().any(|line| line == "TimeoutStopUSec=4h"), "{shown}");
+    let after: Vec<&str> = shown.lines().find_map(|line| line.strip_prefix("After=")).unwrap().split(' ').collect();
+    assert!(["windlass.socket", "windlass.service"].iter().all(|unit| after.contains(unit)), "{shown}");
     windlass.systemctl(&["start", "gitlab-runner.service"]);
     let home = Path::new("/home/gitlab-runner");
     until("it has an answer", PATIENCE, || {
@@ -160,6 +164,7 @@ fn a_job_outlives_every_end_of_the_daemon(windlass: &Installed, image: &str) {
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         assert!(cgroup.is_empty() || cgroup.contains(&below), "{cgroup}");
     }
+    the_pages_commands_show_the_job(windlass, &alone);
     let still_there = || {
         assert!(calls.iter().all(|call| call.is_running()));
         until("the jobs are seen", PATIENCE, || windlass.property("StatusText") == "2/10 slots busy");
@@ -195,6 +200,45 @@ fn a_job_outlives_every_end_of_the_daemon(windlass: &Installed, image: &str) {
     fs::remove_file("/etc/systemd/system/windlass.service.d/90-test.conf").unwrap();
     windlass.systemctl(&["daemon-reload"]);
     windlass.restart();
+}
+
+/// A command as a page has it, typed by root, who may lack sudo.
+fn typed(page: &str, command: &str) -> String {
+    let text = fs::read_to_string(source(page)).unwrap();
+    assert!(text.contains(command), "{page} has no {command:?}");
+    run(Command::new("bash").args(["-euo", "pipefail", "-c", command.trim_start_matches("sudo ")]))
+}
+
+/// What the pages tell to look with, while this job and another run.
+fn the_pages_commands_show_the_job(windlass: &Installed, attempt: &Attempt<'_>) {
+    let figures = "curl --unix-socket /run/windlass/admin.sock http://windlass/metrics";
+    until("both slots are counted", PATIENCE, || {
+        let shown = typed("docs/watching.md", figures);
+        assert!(shown.contains("# EOF"), "all figures:\n{shown}");
+        shown.lines().any(|line| line == "windlass_slots{profile=\"connected\",state=\"busy\"} 2")
+    });
+    if !windlass.rootful {
+        let list = "sudo systemd-run --pipe --uid=windlass podman ps";
+        for page in ["docs/service.md", "docs/troubleshooting.md"] {
+            let shown = typed(page, list);
+            assert!(shown.contains(&format!("windlass-{}-job", &attempt.lease()[..12])), "{shown}");
+        }
+    }
+    let job = attempt.job().id.to_string();
+    let opened = windlass.windlass(&["shell", &job, "--", "true"]);
+    assert!(opened.status.success(), "{}", text(&opened));
+    let shown =
+        typed("docs/troubleshooting.md", "journalctl -u windlass JOB=4711 -o verbose --output-fields=MESSAGE,BY");
+    assert!(!shown.contains("a shell"), "no job has that number:\n{shown}");
+    let said = |part: &str| {
+        let shown = windlass.journal(&[&format!("JOB={job}"), "--output=json", "--output-fields=MESSAGE,BY"]);
+        let mut entries = shown.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let has =
+            |entry: &Value, field: &str, part: &str| entry[field].as_str().is_some_and(|text| text.contains(part));
+        entries.any(|entry| has(&entry, "MESSAGE", part) && has(&entry, "BY", "root (uid 0)"))
+    };
+    until("the journal says who has opened it", PATIENCE, || said("a shell is opened in the job's container"));
+    until("and that it has ended", PATIENCE, || said("the shell has ended with exit code 0"));
 }
 
 fn a_stopped_daemon_is_started_by_its_callers(windlass: &Installed, image: &str) {
