@@ -23,7 +23,7 @@ const SETTINGS: &str = "slots = 2\npurge = { min_free = \"0%\", min_free_inodes 
 #[test]
 fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
     if !getuid().is_root() || !on_path("systemd-nspawn") {
-        return eprintln!("SKIPPED: a box takes root and systemd-nspawn");
+        return support::boxed::skip("a box takes root and systemd-nspawn");
     }
     let directory = tempfile::Builder::new().prefix("wl-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for version in ["0.1.0", "0.1.1"] {
