@@ -10,6 +10,7 @@ use crate::support::Host;
 use crate::support::browser::Browser;
 use crate::support::client::{self, Reply};
 use crate::support::page::PageAt;
+use crate::support::prefix::Prefix;
 use crate::support::registry::free_port;
 use crate::support::wait::{seconds, until};
 
@@ -130,13 +131,14 @@ fn with_a_token_nobody_looks_who_has_not_logged_in() {
 }
 
 #[test]
-fn people_log_in_look_and_log_out() {
+fn people_log_in_look_and_log_out_behind_a_proxy() {
     let page = PageAt(free_port());
     let secrets = tempfile::tempdir().unwrap();
     let file = token_file(secrets.path());
-    let _host = Host::configured(&format!("{}token_file = '{file}'\nbase_path = '/ci'\n", page.settings()));
+    let host = Host::configured(&format!("{}token_file = '{file}'\nbase_path = '/ci'\n", page.settings()));
+    let proxy = Prefix::start("/ci", page.0);
     let browser = Browser::start();
-    browser.open(&page.url("/ci/disk"));
+    browser.open(&proxy.url("/ci/disk"));
     assert!(browser.url().ends_with("/ci/login"), "{}", browser.url());
     browser.fill("#token", "wrong");
     browser.click("form.login button");
@@ -146,9 +148,18 @@ fn people_log_in_look_and_log_out() {
     browser.until_live();
     assert!(browser.url().ends_with("/ci/"), "{}", browser.url());
     assert_eq!(browser.run("return document.cookie"), "", "a script sees no session");
+    // What happens reaches the open page through it, also from the daemon that comes after this one.
+    let drain = |verb: &str| host.windlass(&[verb, "--socket", host.socket().to_str().unwrap()]);
+    assert!(drain("drain").status.success());
+    browser.until_text("main", "Drained");
+    host.crash_daemon();
+    assert!(drain("undrain").status.success());
+    until("the page knows it", seconds(40), || !browser.text("main").contains("Drained"));
+    browser.until_live();
+    assert_eq!(browser.run("return performance.getEntriesByType('navigation')[0].type"), "navigate");
     browser.click("header form button");
     browser.until_text("h1", "Log in");
-    browser.open(&page.url("/ci/"));
+    browser.open(&proxy.url("/ci/"));
     assert!(browser.url().ends_with("/ci/login"), "{}", browser.url());
 }
 

@@ -29,6 +29,7 @@ pub mod openmetrics;
 pub mod packages;
 pub mod page;
 pub mod player;
+pub mod prefix;
 pub mod processes;
 pub mod programs;
 pub mod proxy;
