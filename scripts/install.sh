@@ -6,7 +6,8 @@
 #
 #   --debug            the programs of `scripts/build.sh`; otherwise those of `scripts/build.sh --release`
 #   --rootful          for root's podman instead of that of a user of its own
-#   --credentials      secrets come from /etc/windlass/gitlab-token, webhook-secret and webhook-signing-secret, through systemd
+#   --credentials      secrets come from /etc/windlass/gitlab-token, webhook-secret, webhook-signing-secret and feed-token, through
+#                      systemd
 #   --update           only `windlass` and the units of `windlass update`, which are a package of their own
 #   --root DIRECTORY   below this directory, and nothing else is done: for packages and images of hosts
 #
@@ -24,7 +25,7 @@ while [[ $# -gt 0 ]]; do
     --rootful | --credentials) variants+=("${1#--}"); shift ;;
     --update) update=yes; shift ;;
     --root) root=$2; shift 2 ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "install.sh: unknown argument $1; see --help" >&2; exit 64 ;;
   esac
 done
