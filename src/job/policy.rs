@@ -233,9 +233,9 @@ mod tests {
         assert!(check_image(&rule(&["**"]), &image("any.example.com/x")).is_ok());
         // A digest that begins with 1 is no tag that does.
         let digest = image(&format!("r.example.com/g/x@sha256:{}", "12".repeat(32)));
-        let by_tag = rule(&["r.example.com/g/*:1*", "r.example.com/g/x*:1*", "r.example.com/**:1*"]);
+        let by_tag = rule(&["r.example.com/g/*:1*", "r.example.com/g/x*:1*"]);
         assert!(check_image(&by_tag, &digest).is_err());
-        for allowed in ["r.example.com/g/*", "r.example.com/g/x@*", "r.example.com/**@sha256:12*"] {
+        for allowed in ["r.example.com/g/*", "r.example.com/g/x@*", "r.example.com/*/x@sha256:12*"] {
             assert!(check_image(&rule(&[allowed]), &digest).is_ok(), "{allowed}");
         }
         assert!(check_image(&rule(&[]), &image("alpine")).expect_err("none").ends_with("has nothing"));
