@@ -226,7 +226,7 @@ rpm() { # PACKAGE
     fi
     echo "%files"
     # Those that are the package's alone go with it.
-    (cd "$work/root" && find . -type d \( -name 'windlass*' -o -name '*.d' -path '*windlass*' \) -printf '%%dir /%P\n')
+    (cd "$work/root" && find . -type d -path '*windlass*' -printf '%%dir /%P\n')
     (cd "$work/root" && find . -type f -printf '/%P\n') | while IFS= read -r name; do
       case $name in
         /etc/*) echo "%config(noreplace) $name" ;;

@@ -47,7 +47,7 @@ fn a_service_that_ends_is_named_with_its_last_words_and_the_job_goes_on_unless_i
     let services = json!([{"name": well, "alias": "well"}, {"name": portless, "alias": "portless"}]);
     let job = || Job::new(&job).with("services", services.clone());
     let outcome = runner.play(&job());
-    outcome.expect(State::Success).expect_log("exited, exit code 4").expect_log("[service portless] no license");
+    outcome.expect(State::Success).expect_log(", exit code 4").expect_log("[service portless] no license");
     assert!(!outcome.log().contains("service well"), "{}", outcome.log());
     runner.play(&job().profile("strict")).expect_log("not ready: portless (services_required");
 }
