@@ -127,11 +127,7 @@ fn unenforced(warnings: Vec<String>) -> Vec<Finding> {
     }
     let finding = |warning: String| {
         let remedy = "mend what it names, or take it out of the configuration";
-        let means = if warning.contains("don't start") {
-            "jobs fail before they begin"
-        } else {
-            "jobs run without this limit, and the job log says so"
-        };
+        let means = "jobs run without a limit that can't be enforced, and the job log says so; without what is not there they don't start";
         Finding::warning("limits", warning, means, remedy)
     };
     warnings.into_iter().map(finding).collect()
