@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::health::{Facts, Health, readiness};
+use super::missing::Missing;
 use super::parts::Parts;
 use super::socket;
 use crate::config::Settings;
@@ -23,23 +24,29 @@ const SOCKET: &str = "admin.sock";
 /// What listens.
 #[derive(Debug)]
 pub struct Admin {
-    socket: UnixListener,
-    path: PathBuf,
+    socket: Option<(UnixListener, PathBuf)>,
     port: Option<TcpListener>,
 }
 
 impl Admin {
     /// Listens; nobody is answered yet.
-    pub async fn bind(settings: &Settings) -> Result<Self> {
+    pub async fn bind(settings: &Settings, missing: &mut Missing) -> Self {
+        let socket = missing.unless(Self::socket(settings), "figures and health are at no socket");
+        let port = match settings.metrics.listen {
+            Some(address) => {
+                let port = http::listen(address, "[metrics] listen").await.map_err(anyhow::Error::from);
+                missing.unless(port, "figures and health are at no port")
+            }
+            None => None,
+        };
+        Self { socket, port }
+    }
+
+    fn socket(settings: &Settings) -> Result<(UnixListener, PathBuf)> {
         let path = settings.run_dir.join(SOCKET);
         let socket = socket::make(&path, settings.metrics.group.as_deref(), 0o600, "metrics")?;
         socket.set_nonblocking(true).context("set the socket up")?;
-        let socket = UnixListener::from_std(socket).context("set the socket up")?;
-        let port = match settings.metrics.listen {
-            Some(address) => Some(http::listen(address, "[metrics] listen").await?),
-            None => None,
-        };
-        Ok(Self { socket, path, port })
+        Ok((UnixListener::from_std(socket).context("set the socket up")?, path))
     }
 
     /// Starts its tasks.
@@ -50,12 +57,14 @@ impl Admin {
             let serving = http::serve(port, endpoint.clone(), tasks.clone(), shutdown.clone());
             loops.spawn("metrics-port", None, serving);
         }
-        let (serving, path) = (http::serve(self.socket, endpoint, tasks.clone(), shutdown.clone()), self.path);
-        loops.spawn("metrics", None, async move {
-            serving.await;
-            // The next daemon replaces what can't be removed.
-            let _ = std::fs::remove_file(path);
-        });
+        if let Some((socket, path)) = self.socket {
+            let serving = http::serve(socket, endpoint, tasks.clone(), shutdown.clone());
+            loops.spawn("metrics", None, async move {
+                serving.await;
+                // The next daemon replaces what can't be removed.
+                let _ = std::fs::remove_file(path);
+            });
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod hands;
 mod health;
 pub mod journal;
 mod listener;
+mod missing;
 mod notify;
 mod page;
 mod parts;
@@ -45,8 +46,9 @@ pub use arguments::Arguments;
 use chain::Chain;
 use health::Health;
 use listener::Listener;
+use missing::Missing;
 use notify::{StatusLine, Watchdog, announce_slots, announce_space};
-use parts::Parts;
+use parts::{Parts, WITHOUT_CHAIN};
 use reload::Reload;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
@@ -91,10 +93,16 @@ impl Service {
         let lock = lock(&settings.run_dir)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
-        let admin = Admin::bind(&settings).await?;
-        let page = PageServer::bind(&settings).await?;
+        let mut missing = Missing::default();
+        let admin = Admin::bind(&settings, &mut missing).await;
+        let page = missing.unless(PageServer::bind(&settings).await, "there is no page").flatten();
         let metrics = Arc::<Metrics>::default();
-        let chain = Chain::build(&settings, &metrics).await?;
+        let chain = Chain::build(&settings, &metrics, &mut missing).await;
+        let chain = match settings.runs_jobs() {
+            true => missing.unless(chain, WITHOUT_CHAIN).flatten(),
+            // It is all that this daemon is for.
+            false => chain?,
+        };
         let (history, writer) = History::new(&settings.state_dir, settings.history, &metrics);
         let executor = if settings.runs_jobs() || Executor::has_left(&settings.run_dir) {
             let observers = Observers { history, metrics: Arc::clone(&metrics) };
@@ -103,7 +111,8 @@ impl Service {
             tracing::info!("windlassd {} starts, for the image chain alone", env!("CARGO_PKG_VERSION"));
             None
         };
-        let parts = Parts::new(executor, chain.as_ref().map(|chain| Arc::clone(&chain.controller)));
+        let controller = chain.as_ref().map(|chain| Arc::clone(&chain.controller));
+        let parts = Parts::new(executor, controller, missing.words());
         let parts = Arc::new(parts);
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());

@@ -7,6 +7,9 @@ use crate::controller::Controller;
 use crate::executor::{Executor, Failure};
 use crate::protocol::daemon::{DaemonStatus, Status};
 
+/// What is said where the chain could not begin.
+pub const WITHOUT_CHAIN: &str = "the image chain does not run";
+
 /// The parts that callers can reach.
 #[derive(Debug)]
 pub struct Parts {
@@ -16,14 +19,19 @@ pub struct Parts {
     chain: Option<Arc<Controller>>,
     /// What an administrator should know of the last reload.
     note: Mutex<Option<String>>,
+    /// What could not begin.
+    missing: Vec<String>,
     started_at: SystemTime,
 }
 
 impl Parts {
-    /// These parts, as of now.
+    /// These parts, as of now, and what could not begin.
     #[must_use]
-    pub fn new(executor: Option<Arc<Executor>>, chain: Option<Arc<Controller>>) -> Self {
-        Self { executor, chain, note: Mutex::default(), started_at: SystemTime::now() }
+    pub fn new(executor: Option<Arc<Executor>>, chain: Option<Arc<Controller>>, missing: Vec<String>) -> Self {
+        if let Some(executor) = &executor {
+            executor.set_missing(missing.clone());
+        }
+        Self { executor, chain, note: Mutex::default(), missing, started_at: SystemTime::now() }
     }
 
     /// What runs jobs, if anything does.
@@ -53,8 +61,9 @@ impl Parts {
     /// # Errors
     /// When this daemon is for jobs alone.
     pub fn chain(&self) -> Result<&Arc<Controller>, Failure> {
-        self.chain.as_ref().ok_or_else(|| {
-            Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml")
+        self.chain.as_ref().ok_or_else(|| match self.missing.iter().find(|words| words.starts_with(WITHOUT_CHAIN)) {
+            Some(words) => Failure::system(words.clone()),
+            None => Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml"),
         })
     }
 
@@ -69,7 +78,7 @@ impl Parts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-            warnings: note.into_iter().collect(),
+            warnings: self.missing.iter().cloned().chain(note).collect(),
             drained_since: None,
         };
         Status { daemon, slots: Vec::new(), leases: Vec::new() }

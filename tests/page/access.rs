@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::support::Host;
 use crate::support::browser::Browser;
 use crate::support::client::{self, Reply};
 use crate::support::page::PageAt;
 use crate::support::prefix::Prefix;
 use crate::support::registry::free_port;
 use crate::support::wait::{seconds, until};
+use crate::support::{Host, Image, Job, Runner, State};
 
 const TOKEN: &str = "the-token-of-the-page";
 
@@ -164,25 +164,26 @@ fn people_log_in_look_and_log_out_behind_a_proxy() {
 }
 
 #[test]
-fn a_token_that_could_be_guessed_or_read_is_refused_at_the_start() {
+fn with_a_token_that_could_be_guessed_or_read_there_is_no_page_and_jobs_go_on() {
     let host = Host::start();
     let page = PageAt(free_port());
     let secrets = tempfile::tempdir().unwrap();
     let file = token_file(secrets.path());
-    host.end_daemon(nix::sys::signal::Signal::SIGTERM);
-    let fails = |words: &str| {
-        host.configure(&format!("{}token_file = '{file}'\n", page.settings()));
-        let output = std::process::Command::new(&host.programs.windlassd).arg("--config").arg(host.config()).output();
-        let output = output.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(words), "{said}");
+    let settings = format!("{}token_file = '{file}'\n", page.settings());
+    let starts = |words: &str| {
+        host.end_daemon(nix::sys::signal::Signal::SIGTERM);
+        host.configure(&settings);
+        host.start_daemon();
+        let warnings = host.status()["daemon"]["warnings"].to_string();
+        assert!(warnings.contains("there is no page: ") && warnings.contains(words), "{warnings}");
+        assert!(page.try_get("/").is_err(), "it is served to nobody");
     };
     fs::write(&file, "short").unwrap();
-    fails("could be guessed");
+    starts("could be guessed");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    fails("chmod 0600");
-    host.configure("");
-    host.start_daemon();
+    starts("chmod 0600");
+    let image = host.image(&Image::busybox());
+    Runner::new(&host).play(&Job::new(&image).script(&["echo hello"])).expect(State::Success);
 }
 
 #[test]
