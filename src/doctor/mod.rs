@@ -32,7 +32,7 @@ mod webhooks;
 
 pub use finding::{Finding, Level, Row, Subject};
 pub use host::{Host, Options, Own, RUNNER_CONFIG};
-pub use rounds::{Practice, Round, Rounds};
+pub use rounds::{Found, Pace, Paces, Practice, Round, Rounds};
 
 /// Looks at one subject.
 pub async fn examine(host: &Host, subject: Subject) -> Vec<Row> {

@@ -10,6 +10,7 @@ mod exec;
 #[cfg(test)]
 mod fake;
 mod files;
+mod forget;
 mod image;
 mod images;
 mod info;

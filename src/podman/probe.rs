@@ -19,8 +19,8 @@ use crate::config::NetworkSettings;
 
 /// An empty archive: two blocks of zeros (POSIX.1-2024, pax).
 const EMPTY_ARCHIVE: [u8; 1024] = [0; 1024];
-/// The repository of these images.
-const REPOSITORY: &str = "localhost/windlass/doctor";
+/// The repository of these images; their tag is the process that made them.
+pub(super) const REPOSITORY: &str = "localhost/windlass/doctor";
 /// How long the container may take beyond what runs in it: rootless podman makes its networks with the first container.
 const AROUND: Duration = Duration::from_secs(60);
 

@@ -109,8 +109,8 @@ impl Source for Panel {
         states.loops = self.loops.ages();
         states.ready = readiness(&facts).not_ready.is_empty();
         (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
-        let round = self.doctor.as_ref().and_then(|doctor| doctor.borrow().clone());
-        states.doctor_errors = round.map(|round| round.of(Level::Error).count().try_into().unwrap_or(i64::MAX));
+        let found = self.doctor.as_ref().and_then(|doctor| doctor.borrow().clone());
+        states.doctor_errors = found.map(|found| found.count(Level::Error).try_into().unwrap_or(i64::MAX));
         states.chain = self.parts.has_chain().map(|chain| chain.counts());
         if let Some(counts) = self.parts.has_chain().map(|chain| chain.image_counts()) {
             let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

@@ -36,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use self::page::PageServer;
 use crate::config::Settings;
-use crate::doctor::{Own, Practice, Rounds};
+use crate::doctor::{Own, Paces, Practice, Rounds};
 use crate::executor::{Executor, Observers};
 use crate::history::{History, Writer};
 use crate::loops::{Loops, PODMAN_STEP_MAX, STEP_MAX};
@@ -144,7 +144,7 @@ impl Service {
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
         let health = Arc::<Health>::default();
         let loops = Loops::new(self.tasks.clone(), self.shutdown.clone());
-        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_interval(), &loops));
+        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_paces(), &loops));
         let panel = Arc::new(Panel {
             parts: Arc::clone(&self.parts),
             metrics: Arc::clone(&self.metrics),
@@ -188,10 +188,10 @@ impl Service {
     }
 
     /// Has doctor look at this host from time to time; where what it found last is to be seen.
-    fn doctor(&self, every: Duration, loops: &Loops) -> Rounds {
+    fn doctor(&self, paces: Paces, loops: &Loops) -> Rounds {
         let (reload, parts) = (Arc::clone(&self.reload), Arc::clone(&self.parts));
         let own = move || Own { settings: reload.settings(), status: parts.status() };
-        let (practice, rounds) = Practice::new(self.file.clone(), every, own);
+        let (practice, rounds) = Practice::new(self.file.clone(), paces, own);
         // The user database may take any time. When a round was is shown with it.
         loops.spawn("doctor", None, practice.run(self.shutdown.clone()));
         rounds
