@@ -69,7 +69,7 @@ impl Executor {
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         let _in = lease.span.enter();
         let job = &record.job;
-        tracing::info!(lease = %lease.id, state = ?record.state, "job {} of {} goes on in slot {}/{}", job.id, job.project_path, record.profile, record.slot);
+        tracing::info!(lease = %lease.id, state = ?record.state, "job {} of {} goes on in slot {}", job.id, job.project_path, record.slot_name());
         if record.state == State::Ending {
             lease.begin_end(Cause::Over, "it was ending when the daemon was restarted");
             self.tear_down(&lease);

@@ -273,6 +273,12 @@ impl Record {
         self.network = None;
     }
 
+    /// The name of its slot.
+    #[must_use]
+    pub fn slot_name(&self) -> String {
+        format!("{}/{}", self.profile, self.slot)
+    }
+
     /// Whether its job has ended, and its containers are kept for somebody to look at.
     #[must_use]
     pub fn is_kept(&self) -> bool {

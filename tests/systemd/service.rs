@@ -285,8 +285,14 @@ fn the_journal_can_be_asked_for_a_job(windlass: &Installed, image: &str) {
         let shown = windlass.journal(&[&["--output=cat"], arguments].concat());
         shown.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let all = [&id, "PROJECT=some/where", "SLOT=0", "PIPELINE=1"];
+    let all = [&id, "PROJECT=some/where", "SLOT=default/0", "PIPELINE=1"];
     until("the journal has it", PATIENCE, || messages(&all).len() >= 3);
+    // Another profile's first slot is another slot.
+    let other = Job::new(image).profile("connected");
+    runner.play(&other).expect(State::Success);
+    let of_other = |slot: &str| messages(&[&format!("JOB={}", other.id), slot]).len();
+    until("the journal has the other", PATIENCE, || of_other("SLOT=connected/0") >= 3);
+    assert_eq!(of_other("SLOT=default/0"), 0);
     let slot = format!("job {} of some/where has slot default/0", job.id);
     assert!(messages(&all).contains(&slot), "{:?}", messages(&all));
     let stage = messages(&[&id, "STAGE=build_script"]);
