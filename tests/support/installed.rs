@@ -18,7 +18,7 @@ use super::site::Site;
 use super::wait::{seconds, until, value};
 
 /// The service.
-const UNIT: &str = "windlass.service";
+pub const UNIT: &str = "windlass.service";
 /// How long something may take: the box shares the machine, and may be an emulated one.
 pub const PATIENCE: Duration = seconds(120);
 
