@@ -52,7 +52,10 @@ fn run(host: &Host, arguments: &[&str]) -> Output {
 
 /// What doctor says, with its exit code.
 fn doctor(host: &Host, arguments: &[&str]) -> (i32, Value) {
-    let output = run(host, &[&["--json"], arguments].concat());
+    reported(&run(host, &[&["--json"], arguments].concat()))
+}
+
+fn reported(output: &Output) -> (i32, Value) {
     let text = String::from_utf8_lossy(&output.stdout);
     let report = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
@@ -205,6 +208,32 @@ fn root_asks_the_podman_of_the_services_user() {
     expect(&report, "storage-driver", "ok", host.storage.runtime_dir().parent().unwrap().to_str().unwrap(), "");
     expect(&report, "container", "ok", "starts", "");
     expect(&report, "state-directory", "ok", "windlass-test's", "");
+}
+
+#[test]
+fn ulimits_with_which_no_container_starts_are_named_with_those_that_do() {
+    if !nix::unistd::getuid().is_root() {
+        return eprintln!("SKIPPED: a rootless podman takes its own limits");
+    }
+    // A host that is a container itself: lower limits, and nobody may raise them.
+    let on_a_container_host = |host: &Host| {
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=8192:8192", "--nproc=8192:8192", "setpriv", "--bounding-set=-sys_resource"]);
+        command.arg("--inh-caps=-sys_resource").arg(&host.programs.windlass).args(["doctor", "--json", "--config"]);
+        reported(&command.arg(host.config()).args(["--only", "network"]).output().unwrap())
+    };
+    let host = Host::configured("[job.ulimits]\ncore = '0'");
+    let (code, report) = on_a_container_host(&host);
+    let remedy = "ulimits = { nofile = \"1024:4096\", nproc = \"4096\" }";
+    expect(&report, "container", "error", "rlimit", remedy);
+    assert_eq!(code, 1);
+    host.configure(&format!("[job]\n{remedy}"));
+    let (code, report) = on_a_container_host(&host);
+    expect(&report, "container", "ok", "starts", "");
+    assert_eq!(code, 0);
+    // Those of services count too.
+    host.configure(&format!("[job]\n{remedy}\nservice.ulimits = {{ core = '0' }}"));
+    expect(&on_a_container_host(&host).1, "container", "error", "rlimit", remedy);
 }
 
 #[test]

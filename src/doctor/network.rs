@@ -1,5 +1,6 @@
 //! GitLab and the registry from inside a container with a job's network: names, ways, certificates, proxy, and the size of packets.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
@@ -35,21 +36,40 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     if host.options.quick {
         return vec![Finding::skipped("container", "left out by --quick", None)];
     }
-    let mut networks: Vec<(&NetworkSettings, &JobSettings)> = Vec::new();
-    for profile in host.settings.profiles.values() {
-        if !networks.iter().any(|(network, _)| **network == profile.job.network) {
-            networks.push((&profile.job.network, &profile.job));
+    let jobs: Vec<&JobSettings> = host.settings.profiles.values().map(|profile| &profile.job).collect();
+    let (mut networks, mut ulimits) = (Vec::<&NetworkSettings>::new(), Vec::new());
+    let mut findings = Vec::new();
+    for job in &jobs {
+        if !networks.contains(&&job.network) {
+            networks.push(&job.network);
+            ulimits.push(&job.resources.ulimits);
+            findings.extend(look(host, &job.network, job).await);
         }
     }
-    let mut findings = Vec::new();
-    for (network, job) in networks {
-        findings.extend(look(host, network, job).await);
+    for of in jobs.iter().flat_map(|job| [&job.resources.ulimits, &job.services.resources.ulimits]) {
+        if !of.is_empty() && !ulimits.contains(&of) {
+            ulimits.push(of);
+            findings.extend(starts_with(host, of).await);
+        }
     }
     findings.extend(certificates(
         host.settings.gitlab.ca_file.as_deref(),
         host.settings.profiles.values().map(|profile| &profile.job),
     ));
     findings
+}
+
+/// What hinders a container with these ulimits from starting.
+async fn starts_with(host: &Host, ulimits: &BTreeMap<String, String>) -> Option<Finding> {
+    let network = &NetworkSettings { mode: Network::None, ..NetworkSettings::default() };
+    let podman = host.podman.as_ref().ok()?;
+    let probe = match podman.probe(user_map(host), network, ulimits).await {
+        Ok(probe) => probe,
+        Err(error) => return Some(no_container(&error.to_string())),
+    };
+    let answer = read(probe.run(&["probe".to_owned()], PROBE_WITHIN).await);
+    probe.end().await;
+    answer.err().map(|error| no_container(&error))
 }
 
 async fn look(host: &Host, network: &NetworkSettings, job: &JobSettings) -> Vec<Finding> {
@@ -61,7 +81,7 @@ async fn look(host: &Host, network: &NetworkSettings, job: &JobSettings) -> Vec<
     let line = ["probe".to_owned()].into_iter().chain(targets.iter().map(Target::connects_to)).collect::<Vec<_>>();
     // Where containers of jobs are made in a slice of theirs, it is asked for that first.
     let _ = podman.storage().await;
-    let probe = match podman.probe(user_map(host), network).await {
+    let probe = match podman.probe(user_map(host), network, &job.resources.ulimits).await {
         Ok(probe) => probe,
         Err(error) => return vec![no_container(&error.to_string())],
     };
@@ -120,6 +140,10 @@ fn read(answer: Result<String, PodmanError>) -> Result<Probed, String> {
 fn no_container(error: &str) -> Finding {
     let remedy = if error.contains("statfs") || error.contains("windlass-init") && error.contains("no such file") {
         "install the package windlass again (or scripts/install.sh): [podman] init has to be there, and readable for the service's user"
+    } else if error.contains("rlimit") {
+        // So it is with root's podman 4.3; a rootless one takes its own limits.
+        "in windlass.toml, [job] and [job.service]: ulimits = { nofile = \"1024:4096\", nproc = \"4096\" }, both of them and none above \
+         /proc/$(pidof windlassd)/limits: what is not named, root's podman sets above them, which a host without CAP_SYS_RESOURCE does not let it"
     } else if error.contains("tun") {
         "chmod 0666 /dev/net/tun, or modprobe tun: slirp4netns and pasta need it"
     } else {
@@ -440,7 +464,9 @@ mod tests {
         let own = way_out(&Probed { name_servers: vec!["127.0.0.53".into()], ..good }, &network);
         assert_eq!(level(&own, "name-servers"), Level::Error);
         let starts = no_container("podman run: statfs /x/windlass-init: no such file or directory");
-        expect_remedies(&[none, own, vec![starts]].concat());
+        let limits = no_container("runc create failed: error setting rlimit type 7: operation not permitted");
+        assert!(limits.remedy.as_deref().is_some_and(|remedy| remedy.contains("nproc = \"4096\"")), "{limits:?}");
+        expect_remedies(&[none, own, vec![starts, limits]].concat());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A container for a moment, to look at a job's network from inside. Its image is empty: `windlass-init`, which is mounted, is all that
 //! it runs, so that nothing has to be there or be pulled.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -27,6 +28,9 @@ const AROUND: Duration = Duration::from_secs(60);
 /// How long a container may live through which somebody speaks with a server.
 const CONVERSATION: Duration = Duration::from_secs(90);
 
+/// How many containers this process has made: one may still be going when the next begins.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// What containers of one probe are made with.
 #[derive(Debug)]
 pub struct Probe<'a> {
@@ -35,8 +39,7 @@ pub struct Probe<'a> {
     image: String,
     map: UserMap,
     network: &'a NetworkSettings,
-    /// How many containers there were.
-    made: AtomicU32,
+    ulimits: &'a BTreeMap<String, String>,
 }
 
 /// The arguments of `podman run` after those for the container's name and standard input.
@@ -45,6 +48,7 @@ fn arguments(
     init: &str,
     map: UserMap,
     settings: &NetworkSettings,
+    ulimits: &BTreeMap<String, String>,
     cgroups: Cgroups,
     line: &[String],
 ) -> Vec<String> {
@@ -57,6 +61,7 @@ fn arguments(
     all.extend(user_map(map));
     all.extend(cgroups.arguments());
     all.extend(network(settings, None));
+    all.extend(ulimits.iter().map(|(name, value)| format!("--ulimit={name}={value}")));
     all.extend(strings(["--"]));
     all.push(image.to_owned());
     all.extend_from_slice(line);
@@ -64,11 +69,16 @@ fn arguments(
 }
 
 impl Podman {
-    /// Makes what containers with this network need; [`Probe::end`] takes it away again.
+    /// Makes what containers with this network and these ulimits need; [`Probe::end`] takes it away again.
     ///
     /// # Errors
     /// podman's words.
-    pub async fn probe<'a>(&'a self, map: UserMap, network: &'a NetworkSettings) -> Result<Probe<'a>, PodmanError> {
+    pub async fn probe<'a>(
+        &'a self,
+        map: UserMap,
+        network: &'a NetworkSettings,
+        ulimits: &'a BTreeMap<String, String>,
+    ) -> Result<Probe<'a>, PodmanError> {
         let failed = |message: String| PodmanError { operation: "import".to_owned(), message, code: None };
         let image = format!("{REPOSITORY}:{}", std::process::id());
         let archive = tempfile::Builder::new().prefix("windlass-doctor-").suffix(".tar").tempfile();
@@ -82,7 +92,7 @@ impl Podman {
         import.extend([format!("LABEL {LABEL}.doctor={}", std::process::id()), "--".to_owned()]);
         import.extend([archive.path().display().to_string(), image.clone()]);
         self.call(&import).await?;
-        Ok(Probe { podman: self, image, map, network, made: AtomicU32::new(0) })
+        Ok(Probe { podman: self, image, map, network, ulimits })
     }
 }
 
@@ -123,12 +133,12 @@ impl Probe<'_> {
     }
 
     fn line(&self, line: &[String], interactive: bool) -> Vec<String> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let mut all = strings(["run", "--rm", "--name"]);
         all.push(format!("windlass-doctor-{}-{number}", std::process::id()));
         all.extend(interactive.then(|| "--interactive".to_owned()));
         let init = self.podman.settings().init.display().to_string();
-        all.extend(arguments(&self.image, &init, self.map, self.network, self.podman.cgroups(), line));
+        all.extend(arguments(&self.image, &init, self.map, self.network, self.ulimits, self.podman.cgroups(), line));
         all
     }
 }
@@ -146,11 +156,18 @@ mod tests {
             "/i",
             UserMap::NoMap,
             &settings,
+            &[("core".to_owned(), "0".to_owned())].into(),
             Cgroups::default(),
             &["probe".into(), "a:1".into()],
         );
         let line = line.join(" ");
-        for words in ["--pull never", "--userns nomap", "--network host --dns 192.0.2.53", "--http-proxy=false"] {
+        for words in [
+            "--pull never",
+            "--userns nomap",
+            "--network host --dns 192.0.2.53",
+            "--http-proxy=false",
+            "--ulimit=core=0",
+        ] {
             assert!(line.contains(words), "{words} in {line}");
         }
         assert!(line.ends_with("-- localhost/x:7 probe a:1"), "{line}");

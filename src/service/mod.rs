@@ -222,6 +222,7 @@ async fn executor(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<Arc<Executor>> {
+    Executor::refuse_leases_of_later_release(&settings.run_dir)?;
     checks::init_program(&settings.podman.init)?;
     let executor = Executor::build(settings, observers, tasks.clone(), shutdown.clone()).await?;
     checks::files_program(&executor.podman().files_program())?;

@@ -17,6 +17,7 @@ mod pages;
 mod reboot;
 mod restarts;
 mod service;
+mod upgrade;
 
 use std::fs;
 
