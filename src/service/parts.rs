@@ -1,11 +1,12 @@
 //! What this daemon does: run jobs, look after the chain, or both.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::controller::Controller;
+use crate::doctor::{Level, Rounds};
 use crate::executor::{Executor, Failure};
-use crate::protocol::daemon::{DaemonStatus, Status};
+use crate::protocol::daemon::{DaemonStatus, DoctorError, Report, Status};
 
 /// The parts that callers can reach.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Parts {
     chain: Option<Arc<Controller>>,
     /// What an administrator should know of the last reload.
     note: Mutex<Option<String>>,
+    /// What doctor found last, where it goes on rounds.
+    doctor: OnceLock<Rounds>,
     started_at: SystemTime,
 }
 
@@ -23,7 +26,7 @@ impl Parts {
     /// These parts, as of now.
     #[must_use]
     pub fn new(executor: Option<Arc<Executor>>, chain: Option<Arc<Controller>>) -> Self {
-        Self { executor, chain, note: Mutex::default(), started_at: SystemTime::now() }
+        Self { executor, chain, note: Mutex::default(), doctor: OnceLock::new(), started_at: SystemTime::now() }
     }
 
     /// What runs jobs, if anything does.
@@ -73,6 +76,23 @@ impl Parts {
             drained_since: None,
         };
         Status { daemon, slots: Vec::new(), leases: Vec::new() }
+    }
+
+    /// The same with what doctor calls an error, for people.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let round = self.doctor.get().and_then(|rounds| rounds.borrow().clone());
+        let errors = round.iter().flat_map(|round| round.of(Level::Error)).map(|row| DoctorError {
+            check: row.finding.check.to_owned(),
+            what: row.finding.what.clone(),
+            remedy: row.finding.remedy.clone(),
+        });
+        Report { doctor: errors.collect(), status: self.status() }
+    }
+
+    /// Where to see what doctor finds on its rounds.
+    pub fn set_doctor(&self, rounds: Rounds) {
+        let _ = self.doctor.set(rounds);
     }
 
     /// What an administrator should know of the last reload.
