@@ -156,6 +156,7 @@ impl Site {
             title: &title,
             here,
             live: Some(live_path(&topic)),
+            now: unix_time(),
             session: self.login.is_wanted(),
             entries: &entries,
         };
@@ -180,6 +181,7 @@ impl Site {
             title: "Not here",
             here: "",
             live: None,
+            now: unix_time(),
             session: self.login.is_wanted(),
             entries: &entries,
         };
@@ -195,10 +197,17 @@ impl Site {
         let Some(topic) = topic(&page, ask.query) else {
             return (StatusCode::NOT_FOUND, "there is no such page").reply();
         };
-        let Some(events) = self.live.follow(topic) else {
-            return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already").reply();
+        let full = || (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already").reply();
+        // Whoever was refused asks whether there is a place again.
+        let mut response = if ask.method == Method::HEAD {
+            if !self.live.has_place() {
+                return full();
+            }
+            (StatusCode::OK, "").reply()
+        } else {
+            let Some(events) = self.live.follow(topic) else { return full() };
+            warp::reply::stream(events).into_response()
         };
-        let mut response = warp::reply::stream(events).into_response();
         response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
         // nginx would keep events back until there are many.
         response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -7,7 +7,7 @@ use super::{Frame, whole};
 /// The form; `problem` is why the last attempt came to nothing, `next` where it leads afterwards.
 #[must_use]
 pub fn login(base: &str, problem: Option<&str>, next: &str) -> String {
-    let frame = Frame { base, title: "Log in", here: "", live: None, session: false, entries: &[] };
+    let frame = Frame { base, title: "Log in", here: "", live: None, now: 0, session: false, entries: &[] };
     whole(
         &frame,
         &html! {
