@@ -144,7 +144,7 @@ impl Host {
 /// What the daemon says of itself, or why it says nothing.
 async fn asked(socket: PathBuf) -> Result<Result<Box<Status>, String>> {
     let asking = tokio::task::spawn_blocking(move || match ask(&socket, &Request::Status, ANSWER_WITHIN) {
-        Ok(Reply::Status(status)) => Ok(status),
+        Ok(Reply::Status(report)) => Ok(Box::new(report.status)),
         Ok(_) => Err(crate::cli::ask::unexpected().to_string()),
         Err(error) => Err(format!("{error:#}")),
     });

@@ -177,7 +177,7 @@ pub enum Reply {
     /// Done, nothing to add.
     Done,
     /// The answer to `Status`.
-    Status(Box<crate::protocol::daemon::Status>),
+    Status(Box<Report>),
     /// The answer to `Jobs`.
     Jobs {
         /// Those that fit, the newest first.
@@ -261,7 +261,29 @@ pub struct StageReady {
     pub service_logs: bool,
 }
 
-/// Slots and leases, for `windlass status`.
+/// What `windlass status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Slots and leases.
+    #[serde(flatten)]
+    pub status: Status,
+    /// What doctor called an error when the daemon had it look last.
+    #[serde(default)]
+    pub doctor: Vec<DoctorError>,
+}
+
+/// Something that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoctorError {
+    /// The check that found it, by its name in `windlass doctor --json`.
+    pub check: String,
+    /// What was found.
+    pub what: String,
+    /// The command that mends it, or what to do.
+    pub remedy: Option<String>,
+}
+
+/// Slots and leases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The daemon itself.

@@ -194,6 +194,7 @@ impl Service {
         let (practice, rounds) = Practice::new(self.file.clone(), paces, own);
         // The user database may take any time. When a round was is shown with it.
         loops.spawn("doctor", None, practice.run(self.shutdown.clone()));
+        self.parts.set_doctor(rounds.clone());
         rounds
     }
 }

@@ -1,11 +1,12 @@
 //! What this daemon does: run jobs, look after the chain, or both.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::controller::Controller;
+use crate::doctor::{Level, Rounds};
 use crate::executor::{Executor, Failure};
-use crate::protocol::daemon::{DaemonStatus, Status};
+use crate::protocol::daemon::{DaemonStatus, DoctorError, Report, Status};
 
 /// What is said where the chain could not begin.
 pub const WITHOUT_CHAIN: &str = "the image chain does not run";
@@ -21,6 +22,8 @@ pub struct Parts {
     note: Mutex<Option<String>>,
     /// What could not begin.
     missing: Vec<String>,
+    /// What doctor found last, where it goes on rounds.
+    doctor: OnceLock<Rounds>,
     started_at: SystemTime,
 }
 
@@ -31,7 +34,8 @@ impl Parts {
         if let Some(executor) = &executor {
             executor.set_missing(missing.clone());
         }
-        Self { executor, chain, note: Mutex::default(), missing, started_at: SystemTime::now() }
+        let (note, doctor) = (Mutex::default(), OnceLock::new());
+        Self { executor, chain, note, missing, doctor, started_at: SystemTime::now() }
     }
 
     /// What runs jobs, if anything does.
@@ -82,6 +86,24 @@ impl Parts {
             drained_since: None,
         };
         Status { daemon, slots: Vec::new(), leases: Vec::new() }
+    }
+
+    /// The same with what doctor calls an error, for people.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let found = self.doctor.get().and_then(|rounds| rounds.borrow().clone());
+        let rounds = found.iter().flat_map(|found| found.rounds());
+        let errors = rounds.flat_map(|(_, round)| round.of(Level::Error)).map(|row| DoctorError {
+            check: row.finding.check.to_owned(),
+            what: row.finding.what.clone(),
+            remedy: row.finding.remedy.clone(),
+        });
+        Report { doctor: errors.collect(), status: self.status() }
+    }
+
+    /// Where to see what doctor finds on its rounds.
+    pub fn set_doctor(&self, rounds: Rounds) {
+        let _ = self.doctor.set(rounds);
     }
 
     /// What an administrator should know of the last reload.

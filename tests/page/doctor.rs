@@ -44,6 +44,9 @@ fn what_doctor_calls_an_error_is_shown_until_it_is_mended() {
     browser.until_text("#doctor", "systemctl restart windlass.socket");
     assert!(browser.text("#doctor").contains("each job of gitlab-runner's under this user fails"));
     assert!(browser.text("#summary").contains(" error"), "{}", browser.text("#summary"));
+    let status = host.windlass(&["status", "--socket", &host.socket().display().to_string()]);
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("\ndoctor: user nobody can't connect") && status.contains("mend: "), "{status}");
     let error = found().remove(0);
     assert_eq!((&error["subject"], &error["check"]), (&"Socket".into(), &"socket-caller".into()));
     assert!(error["remedy"].as_str().unwrap().contains("windlass-callers"), "{error:#}");
