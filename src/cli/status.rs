@@ -113,6 +113,9 @@ fn table(status: &Status, now: SystemTime) -> String {
         if let Some(until) = &lease.held_until {
             line(format_args!("job {} is held until {until}: windlass shell {0}, windlass release {0}", lease.job_id));
         }
+        for step in &lease.steps {
+            line(format_args!("job {} is {}, for {}", lease.job_id, step.what, ago(&step.since, now)));
+        }
         if let Some(problem) = &lease.problem {
             line(format_args!("job {}: {problem}", lease.job_id));
         }
@@ -142,7 +145,7 @@ fn ago(date: &str, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus};
+    use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus, StepStatus};
 
     #[test]
     fn the_table_names_slots_jobs_and_stages() {
@@ -162,6 +165,17 @@ mod tests {
             stage_since: Some("2026-01-01T00:01:00Z".into()),
             problem: None,
             held_until: None,
+            steps: Vec::new(),
+        };
+        let preparing = LeaseStatus {
+            state: "preparing".into(),
+            job_id: 12,
+            slot: Some(1),
+            id: "cdef".into(),
+            stage: None,
+            stage_since: None,
+            steps: vec![StepStatus { what: "pulling image alpine".into(), since: "2026-01-01T00:02:00Z".into() }],
+            ..lease.clone()
         };
         let waiting = LeaseStatus {
             id: "4567".into(),
@@ -196,18 +210,20 @@ mod tests {
                 warnings: vec![],
                 drained_since: None,
             },
-            slots: vec![slot(0, Some("0123")), slot(1, None)],
-            leases: vec![lease, held, waiting],
+            slots: vec![slot(0, Some("0123")), slot(1, Some("cdef")), slot(2, None)],
+            leases: vec![lease, preparing, held, waiting],
         };
         let now = humantime::parse_rfc3339("2026-01-01T00:02:05Z").expect("date");
         let text = table(&status, now);
         let expected = "\
-windlassd 0.1.0, process 1, up 2m 5s; 1 of 2 slots busy
-SLOT       STATE    JOB  PROJECT  STAGE         FOR    IMAGE
-default/0  running  11   g/p      build_script  1m 5s  alpine
-default/1  free
-default/-  held     9    g/p                    2m 5s  alpine
-default/-  waiting  11   g/p                    2m 5s  alpine
+windlassd 0.1.0, process 1, up 2m 5s; 2 of 3 slots busy
+SLOT       STATE      JOB  PROJECT  STAGE         FOR    IMAGE
+default/0  running    11   g/p      build_script  1m 5s  alpine
+default/1  preparing  12   g/p                    2m 5s  alpine
+default/2  free
+default/-  held       9    g/p                    2m 5s  alpine
+default/-  waiting    11   g/p                    2m 5s  alpine
+job 12 is pulling image alpine, for 5s
 job 9 is held until 2026-01-01T01:00:00Z: windlass shell 9, windlass release 9
 job 11: why
 ";

@@ -48,6 +48,7 @@ impl Executor {
                 stage_since: None,
                 problem: None,
                 held_until: None,
+                steps: Vec::new(),
             });
         }
         leases.sort_by(|a, b| {
@@ -121,6 +122,7 @@ fn lease_status(lease: &Lease) -> LeaseStatus {
         stage: record.stage.map(|stage| stage.name),
         profile: record.profile,
         problem: lease.problem(),
+        steps: lease.steps.list(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::doctor::Doctor;
 use super::seconds;
 use crate::executor::Usage;
-use crate::protocol::daemon::{LeaseStatus, Status};
+use crate::protocol::daemon::{LeaseStatus, Status, StepStatus};
 use crate::protocol::hold::HoldRow;
 
 /// Now.
@@ -76,6 +76,8 @@ pub struct Job {
     pub state: String,
     /// The stage that runs.
     pub stage: Option<String>,
+    /// What its preparation waits for now, the first begun first.
+    pub steps: Vec<StepStatus>,
     /// Since when the job is here.
     pub since: String,
     /// Since when the stage runs.
@@ -92,7 +94,7 @@ pub struct Job {
     pub memory_limit: Option<u64>,
     /// CPUs now.
     pub cpus: Option<f64>,
-    /// CPUs at most, as far as somebody looked.
+    /// CPUs at most, within two seconds, since the job or the daemon was started.
     pub cpus_peak: Option<f64>,
     /// CPUs that it may have.
     pub cpus_limit: Option<f64>,
@@ -186,6 +188,7 @@ fn job(lease: &LeaseStatus, usage: Option<&Usage>, gitlab: Option<&str>) -> Job 
         project: lease.project_path.clone(),
         state: lease.state.clone(),
         stage: lease.stage.clone(),
+        steps: lease.steps.clone(),
         since: lease.since.clone(),
         stage_since: lease.stage_since.clone(),
         image: lease.image.clone(),
@@ -254,6 +257,7 @@ mod tests {
             stage_since: None,
             problem: None,
             held_until: None,
+            steps: Vec::new(),
         }
     }
 
