@@ -180,6 +180,7 @@ fn each_loop_of_the_daemon_is_among_the_figures() {
         "space-status",
         "sweep",
         "trash",
+        "usage",
     ] {
         let figure = format!("windlass_loop_age_seconds{{loop=\"{name}\"}}");
         assert!(figures.values.get(&figure).is_some_and(|age| *age < 60.0), "{figure}: {figures:?}");

@@ -78,6 +78,9 @@ fn a_project_with_all_its_slots_waits_for_itself_while_others_go_on() {
     let second = runner.attempt(&Job::new(&image));
     let waiting = second.config();
     waiting.wait_for_output("another job of this project");
+    let waits = &host.lease_of_job(second.job.id).expect("it is listed")["waits"];
+    assert!(waits["what"].as_str().unwrap().contains("1 may run at once (max_slots of "), "{waits}");
+    assert!(waits["until"].is_string(), "{waits}");
     host.crash_daemon();
     let mut other = runner.attempt(&Job::new(&image).project(8, "group/other"));
     other.configure().expect_code(0);

@@ -1,6 +1,5 @@
 //! `windlass status`: slots and leases, as a table or as JSON.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,7 +9,6 @@ use clap::Args;
 
 use super::ask::{SOCKET, ask, columns, unexpected};
 use super::watch::watch;
-use crate::page::view::now::now;
 use crate::protocol::daemon::{Reply, Report, Request};
 
 /// How long the daemon may take.
@@ -100,12 +98,15 @@ fn table(report: &Report, at: SystemTime) -> String {
     if !status.slots.is_empty() || !status.leases.is_empty() {
         line(format_args!("{}", columns(&rows(report, at)).trim_end()));
     }
-    for job in now(status, &[], &BTreeMap::new(), None).waiting {
-        line(format_args!("job {} waits for {}", job.id, job.waits_for));
-    }
     for lease in &status.leases {
         if let Some(until) = &lease.held_until {
             line(format_args!("job {} is held until {until}: windlass shell {0}, windlass release {0}", lease.job_id));
+        }
+        if let Some(wait) = &lease.waits {
+            line(format_args!("job {} waits for {}, and fails at {}", lease.job_id, wait.what, wait.until));
+        }
+        for step in &lease.steps {
+            line(format_args!("job {} is {}, for {}", lease.job_id, step.what, ago(&step.since, at)));
         }
         if let Some(problem) = &lease.problem {
             line(format_args!("job {}: {problem}", lease.job_id));
@@ -163,7 +164,7 @@ fn ago(date: &str, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::daemon::{DaemonStatus, DoctorError, LeaseStatus, SlotStatus, Status};
+    use crate::protocol::daemon::{DaemonStatus, DoctorError, LeaseStatus, SlotStatus, Status, StepStatus, Wait};
 
     #[test]
     fn the_table_names_slots_jobs_and_stages() {
@@ -183,6 +184,18 @@ mod tests {
             stage_since: Some("2026-01-01T00:01:00Z".into()),
             problem: None,
             held_until: None,
+            steps: Vec::new(),
+            waits: None,
+        };
+        let preparing = LeaseStatus {
+            state: "preparing".into(),
+            job_id: 12,
+            slot: Some(1),
+            id: "cdef".into(),
+            stage: None,
+            stage_since: None,
+            steps: vec![StepStatus { what: "pulling image alpine".into(), since: "2026-01-01T00:02:00Z".into() }],
+            ..lease.clone()
         };
         let waiting = LeaseStatus {
             id: "4567".into(),
@@ -191,6 +204,7 @@ mod tests {
             stage: None,
             stage_since: None,
             problem: Some("why".into()),
+            waits: Some(Wait { what: "a slot".into(), until: "2026-01-01T00:10:00Z".into() }),
             ..lease.clone()
         };
         let held = LeaseStatus {
@@ -215,19 +229,21 @@ mod tests {
             remedy: Some("systemctl restart windlass.socket\nsystemctl status windlass.socket".into()),
         };
         let mut report = report(&[], &[error]);
-        report.status.slots = vec![slot(0, Some("0123")), slot(1, None)];
-        report.status.leases = vec![lease, held, waiting];
+        report.status.slots = vec![slot(0, Some("0123")), slot(1, Some("cdef")), slot(2, None)];
+        report.status.leases = vec![lease, preparing, held, waiting];
         let now = humantime::parse_rfc3339("2026-01-01T00:02:05Z").expect("date");
         let text = table(&report, now);
         let expected = "\
-windlassd 0.1.0, process 1, up 2m 5s; 1 of 2 slots busy
-SLOT       STATE    JOB  PROJECT  STAGE         FOR    IMAGE
-default/0  running  11   g/p      build_script  1m 5s  alpine
-default/1  free
-default/-  held     9    g/p                    2m 5s  alpine
-default/-  waiting  11   g/p                    2m 5s  alpine
-job 11 waits for another job of its project to end (max_slots)
+windlassd 0.1.0, process 1, up 2m 5s; 2 of 3 slots busy
+SLOT       STATE      JOB  PROJECT  STAGE         FOR    IMAGE
+default/0  running    11   g/p      build_script  1m 5s  alpine
+default/1  preparing  12   g/p                    2m 5s  alpine
+default/2  free
+default/-  held       9    g/p                    2m 5s  alpine
+default/-  waiting    11   g/p                    2m 5s  alpine
+job 12 is pulling image alpine, for 5s
 job 9 is held until 2026-01-01T01:00:00Z: windlass shell 9, windlass release 9
+job 11 waits for a slot, and fails at 2026-01-01T00:10:00Z
 job 11: why
 doctor: user nobody can't connect
     mend: systemctl restart windlass.socket

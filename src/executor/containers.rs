@@ -65,6 +65,7 @@ impl Executor {
             isolation: making.isolation,
         };
         let listener = (record.settings.exec == ExecMode::Init).then(|| listen(lease, role)).transpose()?;
+        let _step = log.step(format!("making the container for image {}", container.image));
         let started = async {
             let mut started = pin!(self.podman.run_container(&spec, listener.as_ref()));
             tokio::select! {

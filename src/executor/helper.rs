@@ -136,6 +136,7 @@ impl Executor {
         let tag = format!("{:x}-{:x}-{:x}", about.size(), about.mtime(), about.mtime_nsec());
         let reference = ImageRef::try_from(format!("{REPOSITORY}:{tag}")).map_err(Failure::system)?;
         // Two jobs that come first load it one after the other.
+        let _step = log.step(format!("loading the helper image from {}", path.display()));
         let _turn = self.loading.lock().await;
         let podman = |error: crate::podman::PodmanError| {
             Failure::system(format!("the helper's archive {} could not be loaded: {}", path.display(), error.message))

@@ -237,6 +237,7 @@ impl Executor {
             return Ok(true);
         }
         let options = self.pull_options(auth, record, false);
+        let _step = log.step(format!("asking whether this project may use image {reference}"));
         for digest in digests {
             // All layers are here: podman asks the registry for the manifest, and no tag moves.
             let pull = Pull { image: reference.by_digest(digest), platform: wanted.platform.clone() };
@@ -305,6 +306,7 @@ impl Executor {
         let since = Instant::now();
         let (mut tries, mut pause) = (1, FIRST_PAUSE);
         log.line(format!("Pulling image {reference}"));
+        let step = log.step(format!("pulling image {reference}"));
         let (ours, came) = loop {
             let (own, error) = match self.pulls.pull(&self.podman, &pull, &options).await {
                 Ok((own, came)) => break (own && came.how != Pulled::Already, came),
@@ -323,9 +325,11 @@ impl Executor {
             }
             tries += 1;
             log.line(format!("{message}. Trying again in {}", humantime::format_duration(pause)));
+            step.say(format!("pulling image {reference}, try {tries}: {message}"));
             tokio::time::sleep(pause).await;
             pause *= 2;
         };
+        drop(step);
         let image = self
             .lookup_what_came(reference, &came)
             .await?

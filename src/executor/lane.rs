@@ -84,7 +84,9 @@ impl Executor {
             LaneScope::Pipeline => record.job.pipeline,
         };
         // A container that nobody knows of any more may still write in a lane that nobody holds.
+        let sweep = log.step("waiting until what an earlier daemon has left is looked through");
         let _ = tokio::time::timeout(SWEEP_WAIT, self.swept.cancelled()).await;
+        drop(sweep);
         let job = &record.job;
         let home = Home {
             instance: job.instance.clone(),
@@ -113,6 +115,7 @@ impl Executor {
                 Taking::Again => {}
                 Taking::Ending(other) => {
                     let left = until.saturating_duration_since(Instant::now());
+                    let _step = log.step(format!("waiting for the build directory of job {}, which ends", other.job()));
                     let _ = tokio::time::timeout(left, other.lane_free.cancelled()).await;
                 }
             }

@@ -11,6 +11,7 @@ use super::past::{Cause, End, Moment, bounded};
 use super::record::{LeaseId, Record, Role, State};
 use super::service_logs::Follower;
 use super::slots::Slot;
+use super::steps::Steps;
 use crate::lanes::Key;
 
 /// A lease.
@@ -35,6 +36,8 @@ pub struct Lease {
     pub span: Span,
     /// The logs of its services, each read as far as the job log has it; none before this daemon has opened them.
     pub followers: Mutex<Option<Vec<Follower>>>,
+    /// What its preparation waits for.
+    pub steps: Steps,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +69,7 @@ impl Lease {
             notes: Mutex::default(),
             slot: Mutex::new(slot),
             followers: Mutex::default(),
+            steps: Steps::default(),
         }
     }
 
@@ -179,6 +183,18 @@ impl Lease {
             Role::Job => "init.sock",
             Role::Helper => "help.sock",
         })
+    }
+
+    /// The name of its job's container, while stages can run in it.
+    pub fn ready_container(&self) -> Option<String> {
+        let record = self.lock();
+        let container = record.container.as_ref().filter(|_| record.state == State::Ready)?;
+        Some(container.name.clone())
+    }
+
+    /// GitLab's id of its job.
+    pub fn job(&self) -> i64 {
+        self.lock().job.id
     }
 
     /// Whose job it is.

@@ -30,6 +30,23 @@ pub struct Waiter {
     pub profile: String,
     /// Since when, in seconds since 1970.
     pub since: u64,
+    /// When it fails, in seconds since 1970.
+    pub until: u64,
+    /// Where it is a job of its own project that has to end first: how many may run at once, and the rule that says so.
+    pub place: Option<(u32, String)>,
+}
+
+/// For what a job of a profile waits. `place`: where it is a job of its own project that has to end first, how many may run at once and the
+/// rule that says so; `slots` is how many the profile has, `holders` names the jobs that have them.
+pub fn waits_for(place: Option<&(u32, String)>, drained: bool, profile: &str, slots: usize, holders: &str) -> String {
+    match (place, slots) {
+        _ if drained => "this host to take new jobs again (windlass undrain)".to_owned(),
+        (Some((most, rule)), _) => {
+            format!("another job of its project to end: {most} may run at once (max_slots of {rule})")
+        }
+        (None, 0) => format!("a slot of profile {profile}, which has none any more"),
+        (None, slots) => format!("a slot of profile {profile}: all {slots} are in use (by job {holders})"),
+    }
 }
 
 /// The profile that the top level of the configuration is.
@@ -128,7 +145,10 @@ impl Executor {
         {
             return Ok(slot.with_project(place));
         }
-        let waiter = Waiter { job: job.clone(), profile: name.to_owned(), since: unix_time() };
+        let since = unix_time();
+        let until = since.saturating_add(profile.slot_wait.as_secs());
+        let waits = places.as_ref().filter(|_| place.is_none()).map(|(most, _)| (*most, rule.name.to_string()));
+        let waiter = Waiter { job: job.clone(), profile: name.to_owned(), since, until, place: waits };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), waiter);
         let _listed = Listed { executor: self, id };
         self.changed.notify_one();
@@ -149,7 +169,13 @@ impl Executor {
         let since = Instant::now();
         let turn = async {
             let place = match (place, places) {
-                (None, Some((_, places))) => places.take().await,
+                (None, Some((_, places))) => {
+                    let place = places.take().await;
+                    if let Some(waiter) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
+                        waiter.place = None;
+                    }
+                    place
+                }
                 (place, _) => place,
             };
             // Looked at with the slot in hand: whoever waits for a drained host to be idle sees this slot taken, or this looks later.
@@ -189,7 +215,7 @@ impl Executor {
     }
 
     /// The jobs that hold a profile's slots.
-    fn holders(&self, profile: &str) -> String {
+    pub(super) fn holders(&self, profile: &str) -> String {
         let records = self.all_leases().into_iter().map(|lease| lease.record());
         let holders = records
             .filter(|record| record.profile == profile && !record.is_kept())
@@ -238,5 +264,21 @@ impl Drop for Listed<'_> {
     fn drop(&mut self) {
         self.executor.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
         self.executor.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_what_keeps_the_job() {
+        let of = |place, drained, slots, holders| waits_for(place, drained, "big", slots, holders);
+        assert_eq!(of(None, false, 2, "7, 8"), "a slot of profile big: all 2 are in use (by job 7, 8)");
+        assert_eq!(of(None, false, 0, ""), "a slot of profile big, which has none any more");
+        let place = (1, "group/*".to_owned());
+        // Whether a slot is free or not: it is the other job that has to end.
+        assert!(of(Some(&place), false, 2, "7").contains("1 may run at once (max_slots of group/*)"));
+        assert!(of(Some(&place), true, 2, "7").contains("windlass undrain"));
     }
 }

@@ -42,6 +42,7 @@ mod slots;
 mod space;
 mod stage;
 mod status;
+mod steps;
 mod sweep;
 mod teardown;
 mod usage;
@@ -115,25 +116,38 @@ impl From<anyhow::Error> for Failure {
 
 /// Lines for a job's log.
 #[derive(Debug, Clone)]
-pub struct JobLog(UnboundedSender<String>);
+pub struct JobLog {
+    sender: UnboundedSender<String>,
+    steps: steps::Steps,
+}
 
 impl JobLog {
     /// A log whose lines come out of the other end.
     #[must_use]
     pub fn new(sender: UnboundedSender<String>) -> Self {
-        Self(sender)
+        Self { sender, steps: steps::Steps::default() }
+    }
+
+    /// The same log for a job whose steps are these.
+    fn with(&self, steps: &steps::Steps) -> Self {
+        Self { sender: self.sender.clone(), steps: steps.clone() }
     }
 
     /// A log that nobody reads.
     #[must_use]
     pub fn silent() -> Self {
-        Self(tokio::sync::mpsc::unbounded_channel().0)
+        Self::new(tokio::sync::mpsc::unbounded_channel().0)
     }
 
     /// Adds a line.
     pub fn line(&self, text: impl Into<String>) {
         // A caller that went away reads no log.
-        let _ = self.0.send(text.into());
+        let _ = self.sender.send(text.into());
+    }
+
+    /// Begins a step of the job's preparation, which goes on until what comes back is dropped.
+    fn step(&self, what: impl Into<String>) -> steps::Step {
+        self.steps.begin(what)
     }
 }
 

@@ -36,7 +36,7 @@ impl Executor {
         log: &JobLog,
     ) -> Result<(), Failure> {
         let Some(record) = begin(lease, profile, caller)? else { return Ok(()) };
-        let (executor, lease, log) = (Arc::clone(self), Arc::clone(lease), log.clone());
+        let (executor, lease, log) = (Arc::clone(self), Arc::clone(lease), log.with(&lease.steps));
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
         let work = self.tasks.spawn(async move { executor.make(&lease, &record, &inputs, &log, &given_up).await });
@@ -130,11 +130,17 @@ impl Executor {
         }
         mounts.extend(self.certificate_mounts(&record)?);
         let for_builds = match record.builds {
-            Some(place) => self.make_build_storage(&record, place, user_map, log).await?,
+            Some(place) => {
+                let _step = log.step("making the storage for building images");
+                self.make_build_storage(&record, place, user_map, log).await?
+            }
             None => Vec::new(),
         };
         self.follow_services(lease, &record)?;
-        let network = self.make_network(&record).await?;
+        let network = {
+            let _step = record.network.is_some().then(|| log.step("making the network of its services"));
+            self.make_network(&record).await?
+        };
         let places = services::Places::new(network.as_ref(), &services);
         let making = |role: Role, image: &Image| Making {
             role,
@@ -166,7 +172,9 @@ impl Executor {
             self.start_services(&record, &services, &places, user_map, log),
         );
         let ids = job.and_then(|ids| helper.map(|()| ids)).and_then(|ids| services_started.map(|()| ids))?;
+        let suits = log.step("seeing to it that its user may write in the build directory");
         self.suit_lane(lease, &record, user_map, ids, fits.as_deref(), log).await?;
+        drop(suits);
         let looked_at = images.helper.as_ref().map_or(&images.job, |(_, image)| image);
         self.check_tools(lease, &record, &looked_at.id, program, inputs, log).await;
         let names = record.container_names().len();
@@ -194,7 +202,9 @@ impl Executor {
         log: &JobLog,
     ) -> Result<(Images, Reserved<'_>), Failure> {
         // An archive's image is there before its name is known.
+        let removals = log.step("waiting until no image is being removed");
         let of_archives = self.image_gate.reserve(vec![helper::REPOSITORY.to_owned()]).await;
+        drop(removals);
         let helper = self.helper_image(record, inputs, log).await?;
         let references: Vec<&ImageRef> = [&plan.image]
             .into_iter()
@@ -203,7 +213,9 @@ impl Executor {
             .map(|wanted| &wanted.reference)
             .collect();
         let repositories = references.iter().map(|reference| reference.name().to_owned()).collect();
+        let removals = log.step("waiting until none of its images is being removed");
         let reserved = self.image_gate.reserve(repositories).await;
+        drop(removals);
         drop(of_archives);
         // Gone with this function, however it ends.
         let auth = Auth::write(lease, &record.settings.images, inputs, &references, log)?;

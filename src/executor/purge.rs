@@ -255,6 +255,7 @@ impl Executor {
         let mut released = false;
         for short in self.short_of() {
             let since = Instant::now();
+            let _step = log.step(format!("making room on {}", short.path.display()));
             let removed = self.purge(&PurgeRequest::default()).await;
             let sum: u64 = removed.iter().filter_map(|row| row.bytes).sum();
             // What went is freed in the background; at the end of that there is room, or there is none to be had.
@@ -281,6 +282,7 @@ impl Executor {
             }
         }
         let until = Instant::now() + ROOM_WAIT;
+        let _step = released.then(|| log.step("waiting until what held jobs had is removed"));
         loop {
             let Some(full) = self.short_of().into_iter().find(|short| short.is_full) else { return Ok(()) };
             // What was released goes in the background, too.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use super::containers::printable;
 use super::record::{Record, Role};
 use super::services::{Intended, Places};
+use super::steps::Step;
 use super::{Executor, Failure, Inputs, JobLog, Lease};
 
 /// Ports that are tried, the lowest first (`maxHealthCheckPorts` of GitLab Runner).
@@ -115,6 +116,8 @@ impl Executor {
         }
         let waiting = Waiting { lease, record, services, places, since: Instant::now(), limit };
         let mut missing: BTreeMap<u8, String> = checks.keys().map(|index| (*index, RUNNING.to_owned())).collect();
+        let step = |index: &u8| (*index, log.step(format!("waiting for service {} to be ready", name(*index))));
+        let mut steps: BTreeMap<u8, Step> = checks.keys().map(step).collect();
         let (mut left, mut trouble, mut said) = (checks.len(), None, false);
         let (events, mut heard) = channel(EVENTS_MAX);
         let listen = async {
@@ -124,11 +127,13 @@ impl Executor {
                     Some(Event::Ready(index) | Event::Ended(index, _))
                         if missing.get(&index).is_none_or(|words| words != RUNNING) => {}
                     Some(Event::Ready(index)) => {
+                        steps.remove(&index);
                         missing.remove(&index);
                         left -= 1;
                         log.line(format!("Service {} is ready after {:.1?}", name(index), waiting.since.elapsed()));
                     }
                     Some(Event::Ended(index, words)) => {
+                        steps.remove(&index);
                         missing.insert(index, words);
                         left -= 1;
                     }

@@ -188,7 +188,11 @@ impl Executor {
                 isolation: record.settings.isolation.for_service(service.planned.privileged),
                 log: self.service_log(record, &service.container),
             };
-            self.start_service(service, spec)
+            let step = log.step(format!("making the container of service {}", service.name()));
+            async move {
+                let _step = step;
+                self.start_service(service, spec).await
+            }
         }))
         .await;
         started.into_iter().collect()

@@ -3,9 +3,11 @@
 use std::sync::PoisonError;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::leasing::waits_for;
 use super::record::{Record, State};
+use super::slots::Held;
 use super::{Executor, Lease};
-use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus, Status};
+use crate::protocol::daemon::{DaemonStatus, LeaseStatus, SlotStatus, Status, Wait};
 
 /// How busy it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +26,20 @@ impl Executor {
     /// Slots and leases as they are now.
     #[must_use]
     pub fn status(&self) -> Status {
-        let slots = self.slots.list().into_iter().map(|held| SlotStatus {
+        let held = self.slots.list();
+        let slots = held.iter().cloned().map(|held| SlotStatus {
             profile: held.profile,
             index: held.index,
             lease: held.lease.map(|id| id.short().to_owned()),
             goes: held.goes,
         });
         let mut leases: Vec<LeaseStatus> = self.all_leases().iter().map(|lease| lease_status(lease)).collect();
-        for (id, waiter) in self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (id, waiter) in waiting {
+            let own = |held: &&Held| held.profile == waiter.profile && !held.goes;
+            let count = held.iter().filter(own).count();
+            let (drained, holders) = (self.drain.now().is_some(), self.holders(&waiter.profile));
+            let what = waits_for(waiter.place.as_ref(), drained, &waiter.profile, count, &holders);
             leases.push(LeaseStatus {
                 id: id.short().to_owned(),
                 state: "waiting".to_owned(),
@@ -48,6 +56,8 @@ impl Executor {
                 stage_since: None,
                 problem: None,
                 held_until: None,
+                steps: Vec::new(),
+                waits: Some(Wait { what, until: date(waiter.until) }),
             });
         }
         leases.sort_by(|a, b| {
@@ -127,6 +137,8 @@ fn lease_status(lease: &Lease) -> LeaseStatus {
         stage: record.stage.map(|stage| stage.name),
         profile: record.profile,
         problem: lease.problem(),
+        steps: lease.steps.list(),
+        waits: None,
     }
 }
 

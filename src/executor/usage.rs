@@ -1,14 +1,18 @@
-//! What running jobs use now, for whoever looks: memory, CPU time and limits of each job's own container, by its cgroup.
+//! What running jobs use now and have used at most: memory, CPU time and limits of each job's own container, by its cgroup.
 //!
-//! podman is asked once for each container which process is its first; after that a look is a few small files.
+//! podman is asked once for each container which process is its first; after that a look is a few small files. Looks come at one pace whether somebody
+//! has a page open or not, so that what was used at most does not depend on who looked.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Executor;
-use super::record::State;
 use crate::init::usage::Gauge;
+use crate::loops;
+
+/// How often.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What a job's container uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -21,7 +25,7 @@ pub struct Load {
     pub memory_limit: Option<u64>,
     /// CPUs that it has used since the look before.
     pub cpus: Option<f64>,
-    /// CPUs at most, as far as somebody looked.
+    /// CPUs at most between two looks, since the container or this daemon was started.
     pub cpus_peak: Option<f64>,
     /// CPUs that it may have.
     pub cpus_limit: Option<f64>,
@@ -43,19 +47,38 @@ struct Known {
 pub struct Looks(Mutex<BTreeMap<String, Known>>);
 
 impl Executor {
-    /// What each running job uses, by the lease's short id. Of a container that was not looked at before nothing is known yet: podman may
-    /// take its time, and whoever looks does not wait for it.
-    pub fn usage(self: &Arc<Self>) -> BTreeMap<String, Load> {
-        let running: BTreeMap<String, String> = self
-            .all_leases()
-            .iter()
-            .map(|lease| lease.record())
-            .filter(|record| record.state == State::Ready)
-            .filter_map(|record| Some((record.container?.name, record.id.short().to_owned())))
-            .collect();
+    /// Looks at all running jobs, until the daemon ends.
+    pub async fn gauge_forever(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(LOOK);
+        // A look that comes late is no reason for one that comes early: it would be over too short a time.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                _ = loops::rest(ticks.tick()) => {}
+            }
+            self.gauge();
+        }
+    }
+
+    /// What each running job used at the last look, by the lease's short id. Of a container that was not looked at yet nothing is known.
+    pub fn usage(&self) -> BTreeMap<String, Load> {
+        let known = self.looks.lock();
+        self.running().into_iter().filter_map(|(name, id)| Some((id, known.get(&name)?.load))).collect()
+    }
+
+    /// The names of containers in which stages can run, with their leases' short ids.
+    fn running(&self) -> BTreeMap<String, String> {
+        let ready = |lease: &Arc<super::Lease>| Some((lease.ready_container()?, lease.id.short().to_owned()));
+        self.all_leases().iter().filter_map(ready).collect()
+    }
+
+    /// podman may take its time to say which process is a container's first; nobody waits for it.
+    fn gauge(self: &Arc<Self>) {
+        let running = self.running();
         let mut known = self.looks.lock();
         known.retain(|name, _| running.contains_key(name));
-        for name in running.keys().filter(|name| !known.contains_key(*name)).cloned().collect::<Vec<_>>() {
+        for name in running.into_keys().filter(|name| !known.contains_key(name)).collect::<Vec<_>>() {
             known.insert(name.clone(), Known { pid: None, before: None, load: Load::default() });
             let executor = Arc::clone(self);
             self.tasks.spawn(async move {
@@ -66,8 +89,7 @@ impl Executor {
                 }
             });
         }
-        let looked = known.iter_mut().filter_map(|(name, known)| Some((running.get(name)?.clone(), known.look())));
-        looked.collect()
+        known.values_mut().for_each(Known::look);
     }
 }
 
@@ -78,8 +100,8 @@ impl Looks {
 }
 
 impl Known {
-    fn look(&mut self) -> Load {
-        let Some(gauge) = self.pid.and_then(Gauge::read) else { return self.load };
+    fn look(&mut self) {
+        let Some(gauge) = self.pid.and_then(Gauge::read) else { return };
         let now = Instant::now();
         let cpus = self.before.zip(gauge.cpu_us).and_then(|((then, at), us)| cpus(then, us, (now - at).as_secs_f64()));
         if let Some(us) = gauge.cpu_us {
@@ -94,7 +116,6 @@ impl Known {
             cpus_peak: peak.or(self.load.cpus_peak),
             cpus_limit: gauge.cpus_limit,
         };
-        self.load
     }
 }
 

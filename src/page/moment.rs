@@ -14,15 +14,13 @@ use super::view::timeline::rebuild;
 use super::view::{Chain, Findings, ProjectPast, built_because, disk};
 use crate::controller::Controller;
 use crate::doctor::Rounds;
-use crate::executor::{Executor, Usage};
+use crate::executor::Executor;
 use crate::history::History;
 use crate::protocol::chain::{ChainReply, ChainRequest, ChainStatus};
 use crate::protocol::daemon::{DaemonStatus, Status};
 
 /// How old it may be.
 const FRESH: Duration = Duration::from_secs(1);
-/// How often cgroups are read.
-const USAGE: Duration = Duration::from_secs(2);
 /// How often lanes and images are listed, which podman is asked for, and what is on record is read.
 const DISK: Duration = Duration::from_secs(15);
 /// Points of a plot over time.
@@ -61,7 +59,6 @@ pub struct Sources {
     doctor: Rounds,
     started_at: SystemTime,
     moment: Kept<Moment>,
-    usage: Kept<BTreeMap<String, Usage>>,
     disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
     jobs: Kept<Arc<Jobs>>,
     findings: Kept<Arc<Findings>>,
@@ -77,7 +74,6 @@ impl Sources {
             doctor,
             started_at: SystemTime::now(),
             moment: Mutex::default(),
-            usage: Mutex::default(),
             disk: Mutex::default(),
             jobs: Mutex::default(),
             findings: Mutex::default(),
@@ -105,7 +101,7 @@ impl Sources {
             return moment.clone();
         }
         let before = kept.as_ref().map(|(_, moment)| moment);
-        let mut now = self.now().await;
+        let mut now = self.now();
         steady(&mut now.held, before.map_or(&[], |before| before.now.held.as_slice()));
         // Before what it is the version of: what comes in between makes another.
         let noted = self.noted(None);
@@ -127,10 +123,10 @@ impl Sources {
         moment
     }
 
-    async fn now(&self) -> Now {
+    fn now(&self) -> Now {
         let mut now = match &self.executor {
             Some(executor) => {
-                let usage = self.usage(executor).await;
+                let usage = executor.usage();
                 now(&executor.status(), &executor.hold_list(), &usage, executor.settings().gitlab.url.as_deref())
             }
             None => now(&self.status_alone(), &[], &BTreeMap::new(), None),
@@ -139,18 +135,6 @@ impl Sources {
         now.warnings.extend(of_chain.into_iter().map(|problem| format!("the chain: {problem}")));
         now.doctor = self.doctor.borrow().as_deref().map(Doctor::of);
         now
-    }
-
-    async fn usage(&self, executor: &Arc<Executor>) -> BTreeMap<String, Usage> {
-        let mut kept = self.usage.lock().await;
-        if let Some((at, usage)) = kept.as_ref()
-            && at.elapsed() < USAGE
-        {
-            return usage.clone();
-        }
-        let usage = executor.usage();
-        *kept = Some((Instant::now(), usage.clone()));
-        usage
     }
 
     /// What there is to say of a daemon that runs no jobs.

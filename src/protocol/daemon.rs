@@ -358,6 +358,30 @@ pub struct LeaseStatus {
     /// Until when its containers are kept (RFC 3339, UTC), of one that is held.
     #[serde(default)]
     pub held_until: Option<String>,
+    /// What its preparation waits for now, the first begun first.
+    #[serde(default)]
+    pub steps: Vec<StepStatus>,
+    /// What it waits for before it has a slot.
+    #[serde(default)]
+    pub waits: Option<Wait>,
+}
+
+/// What a job without a slot waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// In words.
+    pub what: String,
+    /// When it fails (RFC 3339, UTC).
+    pub until: String,
+}
+
+/// What the preparation of a job waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepStatus {
+    /// In words.
+    pub what: String,
+    /// Since when (RFC 3339, UTC).
+    pub since: String,
 }
 
 #[cfg(test)]

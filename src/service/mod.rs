@@ -160,6 +160,9 @@ impl Service {
             jobs(executor, &loops, &self.line);
         }
         if let (Some(page), Some(doctor)) = (self.page, doctor) {
+            if let Some(executor) = self.parts.has_executor() {
+                loops.spawn("usage", Some(STEP_MAX), Arc::clone(executor).gauge_forever());
+            }
             let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
             page.spawn(self.parts.has_executor().cloned(), controller, doctor, &loops);
         }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::page::PageAt;
-use crate::support::registry::free_port;
+use crate::support::registry::{Registry, free_port};
 use crate::support::{Host, Image, Job, Runner, until, wait::seconds};
 
 #[test]
@@ -46,6 +46,94 @@ fn a_job_is_seen_from_its_begin_to_its_end_and_another_with_what_it_waits_for() 
     stage.wait().expect_code(0);
     first.finish();
     browser.until_text("#slot-default-0", "free");
+}
+
+/// The words of the steps that a job of a slot waits for, by the API.
+fn steps(page: PageAt) -> Vec<String> {
+    let now = page.api("now");
+    let steps = now["slots"][0]["job"]["steps"].as_array().cloned().unwrap_or_default();
+    steps.iter().map(|step| step["what"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_job_that_is_prepared_shows_what_it_waits_for() {
+    let Some(registry) = Registry::open() else { return };
+    let page = PageAt(free_port());
+    let conf = registry.registries_conf().display().to_string();
+    let host = Host::configured(&format!(
+        "slots = 1\n{}[job]\npull_policy = 'if-not-present'\nwait_for_services = '10m'\n\
+         [podman.environment]\nCONTAINERS_REGISTRIES_CONF = '{conf}'\n",
+        page.settings()
+    ));
+    let late = "while ! test -e /tmp/up; do sleep 0.1; done; exec httpd -f -p 8080 -h /tmp";
+    let service = host.image(&Image::busybox().expose(8080).cmd(&["sh", "-c", late]));
+    // Layers that the host does not have under another name.
+    let source = host.image(&Image::busybox().env(&format!("MARK=n{}", registry.port)));
+    let image = registry.image("group/image:1");
+    let push = ["push", "--quiet", "--tls-verify=false", &source, &image];
+    assert!(host.storage.command().args(push).status().unwrap().success());
+    host.podman(&["rmi", "--force", &source]);
+    let browser = Browser::start();
+    browser.open(&page.url("/"));
+    browser.until_live();
+    let runner = Runner::new(&host);
+    let services = json!([{"name": service, "alias": "late"}]);
+    let mut attempt = runner.attempt(&Job::new(&image).with("services", services));
+    attempt.configure().expect_code(0);
+
+    let stopped = registry.stopped();
+    let prepare = attempt.prepare();
+    let pulling = format!("pulling image {image}");
+    until("it pulls", seconds(60), || steps(page) == std::slice::from_ref(&pulling));
+    browser.until_text("#slot-default-0", &pulling);
+    let tile = browser.text("#slot-default-0");
+    assert!(tile.contains("preparing") && tile.contains(", begun "), "{tile}");
+    let socket = host.socket().display().to_string();
+    let status = host.windlass(&["status", "--socket", &socket]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(&format!("job {} is {pulling}, for ", attempt.job.id)), "{status}");
+    super::api::check_all(page, None);
+
+    drop(stopped);
+    until("its service is awaited", seconds(120), || steps(page) == ["waiting for service late to be ready"]);
+    browser.until_text("#slot-default-0", "waiting for service late to be ready");
+    assert_eq!(steps(page), ["waiting for service late to be ready"]);
+    let container = host.containers("io.windlass.role=service").remove(0);
+    assert!(host.podman(&["exec", &container, "touch", "/tmp/up"]).status.success());
+    prepare.wait().expect_code(0);
+    browser.until_text("#slot-default-0", "between stages");
+    assert_eq!(steps(page), Vec::<String>::new());
+    let stage = attempt.run_lines("build_script", "echo begun\nwhile ! test -e /tmp/end; do sleep 0.1; done\n");
+    stage.wait_for_output("begun");
+    browser.until_text("#slot-default-0", "build_script");
+    let container = host.container(&attempt.lease()).unwrap();
+    assert!(host.podman(&["exec", &container, "touch", "/tmp/end"]).status.success());
+    stage.wait().expect_code(0);
+    attempt.finish();
+    host.podman(&["rmi", &image]);
+}
+
+#[test]
+fn what_a_job_used_at_most_is_known_though_nobody_looked() {
+    let page = PageAt(free_port());
+    let host = Host::configured(&format!("slots = 1\n{}[job]\nmemory = '256 MiB'\n", page.settings()));
+    let runner = Runner::new(&host);
+    let mut attempt = runner.attempt(&Job::new(&host.image(&Image::busybox())));
+    attempt.make_ready();
+    let busy = "end=$(( $(date +%s) + 10 ))\nwhile [ $(date +%s) -lt $end ]; do :; done\n";
+    let rest = "echo burnt\nwhile ! test -e /tmp/end; do sleep 0.5; done\n";
+    let stage = attempt.run_lines("build_script", &format!("{busy}{rest}"));
+    stage.wait_for_output("burnt");
+    // Longer than a look goes back.
+    let job = || page.api("now")["slots"][0]["job"].clone();
+    until("it rests", seconds(20), || job()["cpus"].as_f64().is_some_and(|cpus| cpus < 0.2));
+    let found = job();
+    assert!(found["cpus_peak"].as_f64().is_some_and(|peak| peak > 0.25), "{found:#}");
+    assert!(found["memory_peak"].as_u64() >= found["memory"].as_u64(), "{found:#}");
+    let container = host.container(&attempt.lease()).unwrap();
+    assert!(host.podman(&["exec", &container, "touch", "/tmp/end"]).status.success());
+    stage.wait().expect_code(0);
+    attempt.finish();
 }
 
 #[test]

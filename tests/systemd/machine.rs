@@ -1,10 +1,16 @@
 //! The service in a virtual machine (scripts/vm.sh) whose kernel has the controllers of cgroups: limits hold, and neither restarts nor
 //! reboots are noticed there.
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use crate::SETTINGS;
 use crate::reboot::{End, boots, reboots};
 use crate::restarts::{Load, nobody_notices};
 use crate::support::boxed::in_a_machine_that_reboots;
+use crate::support::installed::{Installed, PATIENCE};
+use crate::support::{Job, Runner, client, until};
 
 /// Jobs at a time and restarts while they run: fewer than in a box, which is many times faster. `WINDLASS_MACHINE_RESTARTS` makes it eight
 /// jobs, and so many restarts.
@@ -49,5 +55,38 @@ fn in_the_machine(rootful: bool) {
     let (jobs, restarts) = wanted.map_or((JOBS, RESTARTS), |restarts| (8, restarts));
     let ends = if rootful { ROOTFUL_ENDS } else { ENDS };
     let load = Load { jobs, restarts, further: &[limits], service: None };
-    reboots(rootful, &settings, ends, |windlass, image| nobody_notices(windlass, image, &load));
+    reboots(rootful, &settings, ends, |windlass, image| {
+        the_page_has_what_a_job_uses_and_may(windlass, image);
+        nobody_notices(windlass, image, &load);
+    });
+}
+
+/// A job's memory and CPUs, now and at most, against its limits, as `/api/v1/now` has them.
+fn the_page_has_what_a_job_uses_and_may(windlass: &Installed, image: &str) {
+    let runner = Runner::on(windlass);
+    let mut attempt = runner.attempt(&Job::new(image));
+    attempt.configure().expect_code(0);
+    attempt.prepare().wait_for(PATIENCE).expect_code(0);
+    // Busy until it is told.
+    let call = attempt.run_lines("build_script", "echo started\nuntil [ -e /builds/go ]; do :; done\n");
+    call.wait_for_output("started");
+    let mut last = Value::Null;
+    let job = || {
+        let now = client::get_at(Path::new("/run/windlass/page.sock"), "/api/v1/now").unwrap().json();
+        let slots = now["slots"].as_array().cloned().unwrap_or_default();
+        slots.into_iter().map(|slot| slot["job"].clone()).find(|job| job["id"] == attempt.job.id).unwrap_or_default()
+    };
+    until("it is known what the job uses", PATIENCE, || {
+        last = job();
+        last["cpus_peak"].as_f64().is_some_and(|cpus| cpus > 0.1)
+    });
+    let number = |key: &str| last[key].as_f64().unwrap_or_else(|| panic!("no {key}: {last:#}"));
+    assert_eq!((number("memory_limit"), number("cpus_limit")), (134_217_728.0, 1.5), "{last:#}");
+    assert!(number("memory") > 0.0 && number("memory") <= number("memory_peak"), "{last:#}");
+    assert!(number("memory_peak") <= number("memory_limit"), "{last:#}");
+    // Of so few processes, what is between two looks is never far more than the limit.
+    assert!(number("cpus") <= number("cpus_peak") && number("cpus_peak") < 3.0, "{last:#}");
+    assert!(windlass.in_job(&attempt.lease(), &["touch", "/builds/go"]).status.success());
+    call.wait_for(PATIENCE).expect_code(0);
+    attempt.finish();
 }

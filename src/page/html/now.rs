@@ -68,6 +68,7 @@ fn tile(slot: &Slot, job: &Job, clock: Clock) -> Markup {
             (head(slot))
             h3 { (job.project) }
             p { (linked(job.url.as_deref(), &html! { "Job " (job.id) })) " " (badge(look)) }
+            @for step in &job.steps { p class="step" { (breakable(&step.what)) ", begun " (time(clock, &step.since)) } }
             p {
                 @match (&job.stage, &job.stage_since) {
                     (Some(stage), Some(since)) => { code { (stage) } " began " (time(clock, since)) },
@@ -122,7 +123,7 @@ fn waiting(now: &Now, clock: Clock) -> Markup {
             div class="scroll" tabindex="0" role="region" aria-label="Jobs that wait" {
                 table {
                     caption { "Jobs that wait, the first first" }
-                    thead { tr { th scope="col" { "Job" } th scope="col" { "Project" } th scope="col" { "Since" } th scope="col" { "Waits for" } } }
+                    thead { tr { th scope="col" { "Job" } th scope="col" { "Project" } th scope="col" { "Since" } th scope="col" { "Waits for" } th scope="col" { "Fails" } } }
                     tbody {
                         @for job in &now.waiting {
                             tr {
@@ -130,6 +131,7 @@ fn waiting(now: &Now, clock: Clock) -> Markup {
                                 td { (job.project) }
                                 td { (time(clock, &job.since)) }
                                 td { (job.waits_for) }
+                                td { @if let Some(until) = &job.until { (moment(until)) } }
                             }
                         }
                     }
@@ -171,6 +173,7 @@ mod tests {
     use super::super::as_read;
     use super::*;
     use crate::page::view::now::Held;
+    use crate::protocol::daemon::StepStatus;
 
     fn job() -> Job {
         Job {
@@ -179,6 +182,7 @@ mod tests {
             project: "g/<p>".into(),
             state: "running".into(),
             stage: Some("build_script".into()),
+            steps: Vec::new(),
             since: "2026-01-01T00:00:00Z".into(),
             stage_since: Some("2026-01-01T00:10:00Z".into()),
             image: Some("registry.example.com/base:1".into()),
@@ -224,6 +228,13 @@ mod tests {
         let unlimited = Job { memory_limit: None, memory_peak: None, cpus: None, ..job() };
         let text = shown(Some(unlimited), Vec::new());
         assert!(text.contains("Memory 64.0 MiB") && !text.contains("at most") && !text.contains("CPUs"), "{text}");
+    }
+
+    #[test]
+    fn what_a_preparation_waits_for_is_told() {
+        let step = StepStatus { what: "pulling image r/a:1".into(), since: "2026-01-01T00:59:00Z".into() };
+        let text = shown(Some(Job { stage: None, stage_since: None, steps: vec![step], ..job() }), Vec::new());
+        assert!(text.contains("pulling image r/a:1, begun 1m ago"), "{text}");
     }
 
     #[test]

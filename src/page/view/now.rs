@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::doctor::Doctor;
 use super::seconds;
 use crate::executor::Usage;
-use crate::protocol::daemon::{LeaseStatus, Status};
+use crate::protocol::daemon::{LeaseStatus, Status, StepStatus};
 use crate::protocol::hold::HoldRow;
 
 /// Now.
@@ -76,6 +76,8 @@ pub struct Job {
     pub state: String,
     /// The stage that runs.
     pub stage: Option<String>,
+    /// What its preparation waits for now, the first begun first.
+    pub steps: Vec<StepStatus>,
     /// Since when the job is here.
     pub since: String,
     /// Since when the stage runs.
@@ -92,7 +94,7 @@ pub struct Job {
     pub memory_limit: Option<u64>,
     /// CPUs now.
     pub cpus: Option<f64>,
-    /// CPUs at most, as far as somebody looked.
+    /// CPUs at most, within two seconds, since the job or the daemon was started.
     pub cpus_peak: Option<f64>,
     /// CPUs that it may have.
     pub cpus_limit: Option<f64>,
@@ -113,6 +115,8 @@ pub struct Waiting {
     pub since: String,
     /// For what, in words.
     pub waits_for: String,
+    /// When it fails.
+    pub until: Option<String>,
 }
 
 /// What goes on now. `gitlab` is where GitLab is, by the configuration.
@@ -131,7 +135,8 @@ pub fn now(status: &Status, holds: &[HoldRow], usage: &BTreeMap<String, Usage>, 
         project: lease.project_path.clone(),
         profile: lease.profile.clone(),
         since: lease.since.clone(),
-        waits_for: waits_for(status, &lease.profile),
+        waits_for: lease.waits.as_ref().map(|wait| wait.what.clone()).unwrap_or_default(),
+        until: lease.waits.as_ref().map(|wait| wait.until.clone()),
     });
     let of_job = |lease: &LeaseStatus| {
         lease.problem.as_ref().map(|problem| format!("job {} of {}: {problem}", lease.job_id, lease.project_path))
@@ -186,6 +191,7 @@ fn job(lease: &LeaseStatus, usage: Option<&Usage>, gitlab: Option<&str>) -> Job 
         project: lease.project_path.clone(),
         state: lease.state.clone(),
         stage: lease.stage.clone(),
+        steps: lease.steps.clone(),
         since: lease.since.clone(),
         stage_since: lease.stage_since.clone(),
         image: lease.image.clone(),
@@ -220,22 +226,10 @@ fn path(project: &str) -> String {
     percent_encoding::utf8_percent_encode(project, &KEPT).to_string()
 }
 
-/// For what a job of this profile waits.
-fn waits_for(status: &Status, profile: &str) -> String {
-    if status.daemon.drained_since.is_some() {
-        return "this host to take new jobs again (windlass undrain)".to_owned();
-    }
-    let own = || status.slots.iter().filter(|slot| slot.profile == profile && !slot.goes);
-    if own().any(|slot| slot.lease.is_none()) {
-        return "another job of its project to end (max_slots)".to_owned();
-    }
-    format!("a slot of profile {profile}: all {} are in use", own().count())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::daemon::{DaemonStatus, SlotStatus};
+    use crate::protocol::daemon::{DaemonStatus, SlotStatus, Wait};
 
     fn lease(id: &str, state: &str, slot: Option<u32>) -> LeaseStatus {
         LeaseStatus {
@@ -254,6 +248,8 @@ mod tests {
             stage_since: None,
             problem: None,
             held_until: None,
+            steps: Vec::new(),
+            waits: None,
         }
     }
 
@@ -289,13 +285,13 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_for_what() {
-        let waiting = || lease("b", "waiting", None);
-        let said = |status: &Status| now(status, &[], &BTreeMap::new(), None).waiting[0].waits_for.clone();
-        assert!(said(&status(&[Some("a")], vec![waiting()])).contains("all 1 are in use"));
-        assert!(said(&status(&[None], vec![waiting()])).contains("max_slots"));
-        let mut drained = status(&[None], vec![waiting()]);
-        drained.daemon.drained_since = Some("2026-01-01T00:00:00Z".into());
-        assert!(said(&drained).contains("undrain"));
+        let wait = Wait { what: "a slot".into(), until: "2026-01-01T00:10:00Z".into() };
+        let waiting = LeaseStatus { waits: Some(wait), ..lease("b", "waiting", None) };
+        let found = now(&status(&[Some("a")], vec![waiting]), &[], &BTreeMap::new(), None);
+        assert_eq!(
+            (found.waiting[0].waits_for.as_str(), found.waiting[0].until.as_deref()),
+            ("a slot", Some("2026-01-01T00:10:00Z"))
+        );
     }
 
     fn row(state: &str, until: &str) -> HoldRow {
