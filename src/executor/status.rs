@@ -53,12 +53,14 @@ impl Executor {
         leases.sort_by(|a, b| {
             (&a.profile, a.slot.is_none(), a.slot, &a.since).cmp(&(&b.profile, b.slot.is_none(), b.slot, &b.since))
         });
+        let history = self.history().warning();
         Status {
             daemon: DaemonStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-                warnings: [self.warnings(), self.space_warnings(), self.note().into_iter().collect()].concat(),
+                warnings: [self.warnings(), self.space_warnings(), self.note().into_iter().chain(history).collect()]
+                    .concat(),
                 drained_since: self.drain.now().map(|drained| date(drained.since)),
             },
             slots: slots.collect(),

@@ -15,4 +15,5 @@ mod looks;
 mod now;
 mod past;
 mod pictures;
+mod trouble;
 mod watch;
