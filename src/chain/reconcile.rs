@@ -61,8 +61,11 @@ pub enum State {
     Starting,
     /// It is due, and newer things to build on may follow at once.
     Settling,
-    /// It is due, and enough runs already, or it is the hour for quiet.
-    Held,
+    /// It is due, and held back.
+    Held {
+        /// Why.
+        why: Hold,
+    },
     /// It is due, and somebody has paused it.
     Paused,
     /// It is due, and GitLab will not start its pipeline: in its words.
@@ -84,6 +87,23 @@ pub enum State {
     Cycle {
         /// The way, from itself to itself.
         path: Vec<ProjectId>,
+    },
+}
+
+/// Why a project that is due is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "hold")]
+pub enum Hold {
+    /// Nothing may be started at all.
+    Quiet,
+    /// As many pipelines that the chain has started run as may, or will with those that are started first.
+    Enough {
+        /// How many run.
+        running: usize,
+        /// How many may.
+        most: usize,
+        /// How many that are due come first.
+        before: usize,
     },
 }
 
@@ -136,13 +156,19 @@ pub fn decide(facts: &Facts, limits: &Limits) -> Plan {
     // Who waits longest comes first.
     due.sort_unstable();
     for (place, (_, node)) in due.into_iter().enumerate() {
-        if limits.quiet || running + place >= limits.max_running {
-            if let Some(decision) = &mut decided[node] {
-                decision.state = State::Held;
+        let why = match () {
+            () if limits.quiet => Hold::Quiet,
+            () if running + place >= limits.max_running => {
+                Hold::Enough { running, most: limits.max_running, before: place }
             }
-            continue;
+            () => {
+                plan.triggers.push((graph.ids[node], inputs(facts, graph.projects[node])));
+                continue;
+            }
+        };
+        if let Some(decision) = &mut decided[node] {
+            decision.state = State::Held { why };
         }
-        plan.triggers.push((graph.ids[node], inputs(facts, graph.projects[node])));
     }
     for (node, decision) in decided.into_iter().enumerate() {
         plan.decisions.extend(decision.map(|decision| (graph.ids[node], decision)));
@@ -171,7 +197,7 @@ fn verdict(state: &State, id: ProjectId, project: &Project) -> Verdict {
         | State::Due
         | State::Starting
         | State::Settling
-        | State::Held
+        | State::Held { .. }
         | State::Retries { .. } => Verdict::NotYet,
         State::Blocked { by } => Verdict::Broken(*by),
         State::NeverBuilt => Verdict::Missing(id),

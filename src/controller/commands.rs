@@ -87,7 +87,7 @@ impl Controller {
         }
         self.save(wanted.iter().copied()).await?;
         self.work.notify_one();
-        let plan = self.decide();
+        let (plan, quiet) = (self.decide(), self.quiet());
         let state = self.state();
         let path = state.path(id);
         let before = wanted.len() - 1;
@@ -97,7 +97,7 @@ impl Controller {
                 format!("{path} would be built{after}, but dry_run is set in [chain]")
             }
             Some(reconcile::State::Due | reconcile::State::Settling) => format!("{path} is built{after}"),
-            Some(other) => format!("{path} will be built{after}; now: {}", super::view::words_of(&state, other)),
+            Some(other) => format!("{path} will be built{after}; now: {}", super::view::told(&state, other, quiet)),
             None => format!("{path} will be built{after}"),
         };
         Ok(words)

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::Controller;
 use super::state::State;
 use crate::chain::facts::{ProjectId, Time, Upstream};
-use crate::chain::reconcile::{self, Decision};
+use crate::chain::reconcile::{self, Decision, Hold};
 use crate::chain::words;
 use crate::protocol::chain::{BaseLine, ChainStatus, EdgeLine, PlanRow, ProjectLine};
 
@@ -29,7 +29,7 @@ pub(super) fn kind(state: &reconcile::State) -> &'static str {
         S::Due => "due",
         S::Starting => "starting",
         S::Settling => "settling",
-        S::Held => "held",
+        S::Held { .. } => "held",
         S::Paused => "paused",
         S::Refused { .. } => "refused",
         S::Retries { .. } => "retries",
@@ -38,7 +38,7 @@ pub(super) fn kind(state: &reconcile::State) -> &'static str {
     }
 }
 
-/// A state in words, with the others' names.
+/// A state in words, with the others' names; the same as long as the state is.
 pub(super) fn words_of(known: &State, state: &reconcile::State) -> String {
     use reconcile::State as S;
     let names = |ids: &[ProjectId], between: &str| {
@@ -58,13 +58,35 @@ pub(super) fn words_of(known: &State, state: &reconcile::State) -> String {
         S::Due => "due".to_owned(),
         S::Starting => "starting".to_owned(),
         S::Settling => "due, as soon as nothing newer has come for a while".to_owned(),
-        S::Held => "due, and held back".to_owned(),
+        S::Held { .. } => "due, and held back".to_owned(),
         S::Paused => "due, and paused".to_owned(),
         S::Refused { reason } => format!("due, and GitLab refuses: {reason}"),
         S::Retries { reason } => format!("due, and will be tried again: {reason}"),
         S::GaveUp { reason } => format!("due, and given up after several attempts: {reason}"),
         S::Cycle { path } => format!("builds on itself: {}", names(path, " -> ")),
     }
+}
+
+/// A state for people: with why a project is held back, which may change while it is. `quiet` says why nothing is started at all.
+pub(super) fn told(known: &State, state: &reconcile::State, quiet: Option<&str>) -> String {
+    let words = words_of(known, state);
+    match (state, quiet) {
+        (reconcile::State::Held { why: Hold::Quiet }, Some(quiet)) => format!("{words}: {quiet}"),
+        (reconcile::State::Held { why: Hold::Enough { running, most, before } }, _) => {
+            format!("{words}: {}", enough(*running, *most, *before))
+        }
+        _ => words,
+    }
+}
+
+fn enough(running: usize, most: usize, before: usize) -> String {
+    let runs = if most == 1 { "pipeline runs" } else { "pipelines run" };
+    let before = match before {
+        0 => String::new(),
+        1 => ", and 1 is before it".to_owned(),
+        _ => format!(", and {before} are before it"),
+    };
+    format!("{running} of {most} {runs} (max_running){before}")
 }
 
 /// Because of what a project is to be built, by name.
@@ -130,10 +152,10 @@ impl Controller {
     #[must_use]
     pub fn status(&self) -> ChainStatus {
         let plan = self.decide();
-        let held = self.held();
+        let (held, quiet) = (self.held(), self.quiet());
         let state = self.state();
         let mut projects: Vec<ProjectLine> =
-            plan.decisions.iter().filter_map(|(id, decision)| self.line(&state, *id, decision)).collect();
+            plan.decisions.iter().filter_map(|(id, decision)| self.line(&state, *id, decision, quiet)).collect();
         projects.sort_by(|one, other| one.path.cmp(&other.path));
         let problems = troubles(&state);
         ChainStatus {
@@ -153,7 +175,7 @@ impl Controller {
         quiet.or_else(|| self.settings.dry_run.then(|| "dry_run is set in [chain]".to_owned()))
     }
 
-    fn line(&self, state: &State, id: ProjectId, decision: &Decision) -> Option<ProjectLine> {
+    fn line(&self, state: &State, id: ProjectId, decision: &Decision, quiet: Option<&str>) -> Option<ProjectLine> {
         let (about, facts) = (state.about.get(&id)?, state.facts.projects.get(&id)?);
         let upstreams = facts.edges.iter().map(|edge| EdgeLine {
             name: name(state, &edge.upstream),
@@ -183,7 +205,7 @@ impl Controller {
             because: because(state, decision),
             // What has changed since the last pass has changed now.
             since: rfc3339(if words == about.state { about.state_since } else { self.gitlab.now() }),
-            words,
+            words: told(state, &decision.state, quiet),
             pipeline: facts.latest.map(|latest| latest.id),
             pipeline_state: facts.latest.map(|latest| words::word(latest.status).to_owned()),
             success: facts.success.map(|success| success.id),
@@ -198,12 +220,12 @@ impl Controller {
 
     /// What a pass would do now, of all that is not fresh.
     pub(super) fn plan(&self) -> Vec<PlanRow> {
-        let plan = self.decide();
+        let (plan, quiet) = (self.decide(), self.quiet());
         let state = self.state();
         let row = |id: &ProjectId, decision: &Decision, step: &str| PlanRow {
             path: state.path(*id),
             step: step.to_owned(),
-            words: if step == "start" { reason(&state, decision) } else { words_of(&state, &decision.state) },
+            words: if step == "start" { reason(&state, decision) } else { told(&state, &decision.state, quiet) },
             because: because(&state, decision),
         };
         // What is started comes first, in the order in which it is.
@@ -283,6 +305,27 @@ fn blocked_in_short(by: impl Iterator<Item = String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_held_back_is_told_why_and_how_many_are_before_it() {
+        let known = State::default();
+        let of = |why, quiet| told(&known, &reconcile::State::Held { why }, quiet);
+        let enough = |running, most, before| Hold::Enough { running, most, before };
+        let paused = Some("the chain is paused");
+        assert_eq!(of(Hold::Quiet, paused), "due, and held back: the chain is paused");
+        assert_eq!(
+            of(enough(4, 4, 6), None),
+            "due, and held back: 4 of 4 pipelines run (max_running), and 6 are before it"
+        );
+        assert_eq!(
+            of(enough(4, 4, 1), None),
+            "due, and held back: 4 of 4 pipelines run (max_running), and 1 is before it"
+        );
+        assert_eq!(of(enough(1, 1, 0), None), "due, and held back: 1 of 1 pipeline runs (max_running)");
+        // Since when it has been held back does not change with how many are before it.
+        let stable = |before| words_of(&known, &reconcile::State::Held { why: enough(4, 4, before) });
+        assert_eq!(stable(6), stable(5));
+    }
 
     #[test]
     fn each_blocker_is_named_for_as_many_as_it_blocks() {

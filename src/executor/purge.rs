@@ -14,7 +14,7 @@ use crate::job::{ImageRef, policy};
 use crate::lanes::decide::{Disk, Item, Rule, Rules, Stays, decide};
 use crate::lanes::store::Listed;
 use crate::loops;
-use crate::podman::ListedImage;
+use crate::podman::{ListedImage, PodmanError};
 use crate::protocol::admin::{ImageRow, LaneRow, PurgeRequest, RemovedRow, is_project};
 
 /// How often free space is looked at.
@@ -42,6 +42,8 @@ struct Listing {
     things: Vec<Thing>,
     items: Vec<Item>,
     disks: Vec<Disk>,
+    /// Why images are not among them, though they were asked for.
+    images: Result<(), PodmanError>,
 }
 
 impl Executor {
@@ -215,6 +217,7 @@ impl Executor {
             things.push(Thing::Lane(Box::new(lane)));
         }
         let disks = self.disks();
+        let mut listed = Ok(());
         if images {
             match self.podman.images().await {
                 Ok(images) => {
@@ -224,10 +227,13 @@ impl Executor {
                         things.push(Thing::Image(image));
                     }
                 }
-                Err(error) => tracing::warn!("images are left alone for now: {error}"),
+                Err(error) => {
+                    tracing::warn!("images are left alone for now: {error}");
+                    listed = Err(error);
+                }
             }
         }
-        Listing { things, items, disks }
+        Listing { things, items, disks, images: listed }
     }
 
     fn image_item(&self, image: &ListedImage, now: u64, disk: usize) -> Item {
@@ -320,8 +326,12 @@ impl Executor {
     }
 
     /// All images, and why each would go.
-    pub async fn images_list(&self) -> Vec<ImageRow> {
+    ///
+    /// # Errors
+    /// podman's words, where it does not say which there are.
+    pub async fn images_list(&self) -> Result<Vec<ImageRow>, PodmanError> {
         let listing = self.listing(true).await;
+        listing.images?;
         let rules = decide(&listing.items, &listing.disks, &self.rules());
         let mut rows = Vec::new();
         for (index, (thing, item)) in listing.things.iter().zip(&listing.items).enumerate() {
@@ -335,7 +345,7 @@ impl Executor {
                 goes_by: rule_of(&rules, index),
             });
         }
-        rows
+        Ok(rows)
     }
 }
 

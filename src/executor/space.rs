@@ -81,14 +81,17 @@ impl Executor {
     /// The file systems as they are now.
     #[must_use]
     pub fn file_systems(&self) -> Vec<FileSystem> {
-        let least = self.settings().purge.min_free;
+        let settings = self.settings().purge.clone();
         let of = |path: PathBuf| {
             let disk = disk(&path)?;
             Some(FileSystem {
                 path: path.display().to_string(),
                 bytes: disk.bytes,
                 free_bytes: disk.free_bytes,
-                kept_free_bytes: least.of(disk.bytes),
+                kept_free_bytes: settings.min_free.of(disk.bytes),
+                inodes: disk.inodes,
+                free_inodes: disk.free_inodes,
+                kept_free_inodes: settings.min_free_inodes.of(disk.inodes),
             })
         };
         self.watched().into_iter().filter_map(of).collect()

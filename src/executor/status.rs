@@ -63,6 +63,7 @@ impl Executor {
         leases.sort_by(|a, b| {
             (&a.profile, a.slot.is_none(), a.slot, &a.since).cmp(&(&b.profile, b.slot.is_none(), b.slot, &b.since))
         });
+        let history = self.history().warning();
         Status {
             daemon: DaemonStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,7 +73,7 @@ impl Executor {
                     self.missing.get().cloned().unwrap_or_default(),
                     self.warnings(),
                     self.space_warnings(),
-                    self.note().into_iter().collect(),
+                    self.note().into_iter().chain(history).collect(),
                 ]
                 .concat(),
                 drained_since: self.drain.now().map(|drained| date(drained.since)),

@@ -10,30 +10,33 @@ use crate::protocol::history::{DiskRow, JobOutcome, OutcomeDay, PullDay, PurgeRo
 /// Rows in one answer.
 const ROWS_MAX: u32 = 20_000;
 
+/// How long stages took, by day and name, from the first time to before the second.
+pub(super) const STAGES: &str = "\
+    SELECT began / 86400000 * 86400000 AS day, name, COUNT(*) AS count, CAST(AVG(ms) AS INTEGER) AS mean, MAX(ms) AS most FROM ( \
+    SELECT began, CASE WHEN name LIKE 'step\\_%' ESCAPE '\\' THEN 'step' ELSE name END AS name, ms FROM stage WHERE ms IS NOT NULL \
+    UNION ALL SELECT came, 'prepare', prepare_ms FROM job WHERE prepare_ms IS NOT NULL \
+    UNION ALL SELECT came, 'wait', waited_ms FROM job) WHERE began >= ?1 AND began < ?2 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?3";
+
 impl History {
-    /// How long stages took since then, by day and name; with `wait` for slots and `prepare`.
+    /// How long stages took that began from one time to before another, by day and name; with `wait` for slots and `prepare`.
     ///
     /// # Errors
     /// When the database can't be read.
-    pub async fn stages_by_day(&self, since: i64) -> Result<Vec<StageDay>> {
+    pub async fn stages_by_day(&self, since: i64, until: i64) -> Result<Vec<StageDay>> {
         let rows = self.read(async |connection| {
-            sqlx::query(
-                "SELECT began / 86400000 * 86400000 AS day, name, COUNT(*) AS count, CAST(AVG(ms) AS INTEGER) AS mean, MAX(ms) AS most FROM ( \
-                 SELECT began, CASE WHEN name LIKE 'step\\_%' ESCAPE '\\' THEN 'step' ELSE name END AS name, ms FROM stage WHERE ms IS NOT NULL \
-                 UNION ALL SELECT came, 'prepare', prepare_ms FROM job WHERE prepare_ms IS NOT NULL \
-                 UNION ALL SELECT came, 'wait', waited_ms FROM job) WHERE began >= ?1 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?2",
-            )
-            .bind(since)
-            .bind(ROWS_MAX)
-            .map(|row: sqlx::sqlite::SqliteRow| StageDay {
-                day: row.get("day"),
-                stage: row.get("name"),
-                count: unsigned(row.get("count")),
-                mean_ms: unsigned(row.get("mean")),
-                max_ms: unsigned(row.get("most")),
-            })
-            .fetch_all(connection)
-            .await
+            sqlx::query(STAGES)
+                .bind(since)
+                .bind(until)
+                .bind(ROWS_MAX)
+                .map(|row: sqlx::sqlite::SqliteRow| StageDay {
+                    day: row.get("day"),
+                    stage: row.get("name"),
+                    count: unsigned(row.get("count")),
+                    mean_ms: unsigned(row.get("mean")),
+                    max_ms: unsigned(row.get("most")),
+                })
+                .fetch_all(connection)
+                .await
         });
         Ok(rows.await?.unwrap_or_default())
     }

@@ -10,7 +10,7 @@ mod rows;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -41,7 +41,11 @@ pub struct History {
     path: PathBuf,
     reading: Mutex<()>,
     metrics: Arc<Metrics>,
+    trouble: Trouble,
 }
+
+/// Why nothing can be written; none: it can, as far as known.
+type Trouble = Arc<std::sync::Mutex<Option<String>>>;
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +62,17 @@ impl History {
     pub fn new(state_dir: &Path, settings: HistorySettings, metrics: &Arc<Metrics>) -> (Arc<Self>, Writer) {
         let (sender, entries) = mpsc::channel(WAITING);
         let path = state_dir.join(FILE);
-        let writer = Writer::new(entries, path.clone(), settings, Arc::clone(metrics));
-        (Arc::new(Self { entries: sender, path, reading: Mutex::default(), metrics: Arc::clone(metrics) }), writer)
+        let trouble = Trouble::default();
+        let writer = Writer::new(entries, path.clone(), settings, Arc::clone(metrics), Arc::clone(&trouble));
+        let (reading, metrics) = (Mutex::default(), Arc::clone(metrics));
+        (Arc::new(Self { entries: sender, path, reading, metrics, trouble }), writer)
+    }
+
+    /// What an administrator should know of it: that what happens is not written down, and why.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().map(|why| format!("what has been is not recorded, and jobs go on: {why}"))
     }
 
     /// A job is over. Telling it again changes nothing. What is returned says when the row is settled.

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection as _, Row as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -197,6 +197,15 @@ async fn a_database_that_cannot_be_written_costs_rows_and_no_time() {
     let kept = std::fs::read_to_string(world.directory.path().join(FILE)).unwrap();
     assert!(kept.starts_with("this is no database"), "it is left as it is");
     assert!(world.history.jobs(&JobQuery { limit: 1, ..JobQuery::default() }).await.is_err());
+    let warning = world.history.warning().expect("somebody should know");
+    assert!(warning.starts_with("what has been is not recorded") && warning.contains(FILE), "{warning}");
+}
+
+#[tokio::test]
+async fn one_that_is_written_warns_nobody() {
+    let world = World::new();
+    assert_eq!(world.history.job(row(1, now())).await, Told::Settled);
+    assert_eq!(world.history.warning(), None);
 }
 
 #[tokio::test]
@@ -253,9 +262,10 @@ async fn days_have_durations_outcomes_pulls_space_and_purges() {
         });
         world.history.job(row).await;
     }
-    let days = world.history.stages_by_day(noon - DAY).await.unwrap();
+    let days = world.history.stages_by_day(noon - DAY, noon + DAY).await.unwrap();
     let day = |stage: &str| days.iter().find(|day| day.stage == stage).unwrap().clone();
     assert_eq!((day("build_script").day, day("build_script").count), (noon - DAY / 2, 2));
+    assert!(world.history.stages_by_day(noon - DAY, noon).await.unwrap().is_empty(), "only what began before");
     assert_eq!(
         (day("build_script").mean_ms, day("step").max_ms, day("prepare").mean_ms, day("wait").count),
         (150, 200, 100, 2)
@@ -267,4 +277,60 @@ async fn days_have_durations_outcomes_pulls_space_and_purges() {
     assert_eq!(world.history.disks(noon - DAY).await.unwrap().len(), 2);
     assert_eq!(world.history.disks(noon + DAY).await.unwrap().len(), 0);
     assert_eq!(world.history.purges(0, 1).await.unwrap()[0].rule, "max_age");
+}
+
+/// As many jobs as are kept by default, evenly over the days that are, with eight stages each.
+const MANY: &str = "\
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
+    INSERT INTO job (id, lease, instance, job_id, project_id, project_path, protected, profile, outcome, came, waited_ms, prepare_ms, ended, duration_ms) \
+    SELECT i, 'l' || i, 'h', i, 7, 'g/p', 0, 'default', 'success', ?1 - i * 25920, 5, 300, ?1 - i * 25920 + 60000, 60000 FROM n";
+const STAGES_OF_MANY: &str = "\
+    WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 7) \
+    INSERT INTO stage (job, number, name, began, ms, result) \
+    SELECT id, i, 'stage_' || i, came + i * 1000, 10 + (id * 7919 + i * 104729) % 90000, 'success' FROM job, n";
+
+/// Runs a statement in the database, which has its tables.
+async fn execute(world: &World, statement: &'static str, time: i64) {
+    let path = world.directory.path().join(FILE);
+    let mut database = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query(statement).bind(time).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_the_last_days_only_these_are_read() {
+    let world = World::new();
+    world.history.job(row(1, now())).await;
+    let plan = world.history.read(async |connection| {
+        let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::days::STAGES));
+        let rows = sqlx::query(explained).bind(0).bind(1).bind(1).fetch_all(connection).await?;
+        Ok(rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>())
+    });
+    let plan = plan.await.unwrap().unwrap().join("\n");
+    assert!(plan.contains("SEARCH stage USING COVERING INDEX stage_began (began>? AND began<?)"), "{plan}");
+}
+
+#[tokio::test]
+#[ignore = "says how long it takes"]
+async fn how_long_the_stages_of_a_large_history_take_to_be_read() {
+    let world = World::with(HistorySettings { keep: Duration::from_secs(30 * 86_400), max_jobs: 100_000 });
+    world.history.job(row(1_000_000, now() - 29 * DAY)).await;
+    execute(&world, "DELETE FROM job", 0).await;
+    execute(&world, MANY, now()).await;
+    execute(&world, STAGES_OF_MANY, now()).await;
+    let today = now() / DAY * DAY;
+    for indexed in [true, false] {
+        if !indexed {
+            execute(&world, "DROP INDEX stage_began", 0).await;
+        }
+        for (what, since, until) in [
+            ("two weeks", today - 13 * DAY, i64::MAX),
+            ("days that are over", today - 13 * DAY, today - DAY),
+            ("the last two", today - DAY, i64::MAX),
+        ] {
+            let began = std::time::Instant::now();
+            let rows = world.history.stages_by_day(since, until).await.unwrap().len();
+            eprintln!("{what}, indexed: {indexed}: {rows} rows in {:.0?}", began.elapsed());
+        }
+    }
 }

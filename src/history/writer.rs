@@ -1,7 +1,7 @@
 //! Who writes: one task, many rows in one write. It opens the database, keeps it within its bounds, and goes on when it can't.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Entry, now};
+use super::{Entry, Trouble, now};
 use crate::config::HistorySettings;
 use crate::loops;
 use crate::metrics::Metrics;
@@ -41,8 +41,8 @@ pub struct Writer {
     metrics: Arc<Metrics>,
     connection: Option<SqliteConnection>,
     not_before: Option<Instant>,
-    /// Whether it was said that the database does not work.
-    said: bool,
+    /// Why the database does not work, which was said.
+    trouble: Trouble,
     /// When what is too old went last, and how many rows have come since.
     trimmed: Option<Instant>,
     since: u32,
@@ -54,18 +54,9 @@ impl Writer {
         path: PathBuf,
         settings: HistorySettings,
         metrics: Arc<Metrics>,
+        trouble: Trouble,
     ) -> Self {
-        Self {
-            entries,
-            path,
-            settings,
-            metrics,
-            connection: None,
-            not_before: None,
-            said: false,
-            trimmed: None,
-            since: 0,
-        }
+        Self { entries, path, settings, metrics, connection: None, not_before: None, trouble, trimmed: None, since: 0 }
     }
 
     /// Writes what comes, until the shutdown; what waits then is written still.
@@ -108,7 +99,7 @@ impl Writer {
     async fn write(&mut self, some: &[Entry]) {
         match self.try_write(some).await {
             Ok(true) => {
-                if std::mem::take(&mut self.said) {
+                if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
                     tracing::info!("the history can be written again");
                 }
             }
@@ -117,7 +108,8 @@ impl Writer {
                 self.metrics.history_dropped(some.len() as u64);
                 self.connection = None;
                 self.not_before = Some(Instant::now() + AGAIN);
-                if !std::mem::replace(&mut self.said, true) {
+                let why = Some(format!("{error:#}"));
+                if std::mem::replace(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner), why).is_none() {
                     tracing::warn!(
                         "what has been is not recorded, and jobs go on: {error:#}; windlass_history_dropped_total counts what is lost"
                     );

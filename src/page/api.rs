@@ -33,9 +33,11 @@ struct DiskAnswer<'a> {
 #[derive(Serialize)]
 struct ProjectAnswer<'a> {
     project: &'a ProjectLine,
+    held: Option<&'a str>,
     downstreams: Vec<&'a str>,
     events: Vec<EventLine>,
     starts: Vec<StartLine>,
+    unread: Option<String>,
 }
 
 /// Answers a request for a path below `/api/v1/`.
@@ -76,9 +78,11 @@ async fn project(sources: &Sources, id: i64) -> Response {
     let downstreams = Graph::of(&chain.status).downstreams(id);
     json(&ProjectAnswer {
         project,
+        held: chain.status.held.as_deref(),
         downstreams: downstreams.into_iter().map(|project| project.path.as_str()).collect(),
         events: past.events,
         starts: past.starts,
+        unread: past.unread,
     })
 }
 

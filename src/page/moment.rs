@@ -18,6 +18,7 @@ use crate::executor::Executor;
 use crate::history::History;
 use crate::protocol::chain::{ChainReply, ChainRequest, ChainStatus};
 use crate::protocol::daemon::{DaemonStatus, Status};
+use crate::protocol::history::StageDay;
 
 /// How old it may be.
 const FRESH: Duration = Duration::from_secs(1);
@@ -25,8 +26,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const DISK: Duration = Duration::from_secs(15);
 /// Points of a plot over time.
 const POINTS: usize = 240;
-/// Purges that are shown.
-const PURGES: u32 = 50;
+/// How often days that are over are read again: what began then and ends now is on record with its end.
+const DAYS_OVER: Duration = Duration::from_secs(600);
 /// Starts among which the last rebuild is looked for: a thousand projects are built for one base, and some of them for others meanwhile.
 const STARTS: u32 = 5_000;
 /// Events and starts of a project that are shown.
@@ -61,6 +62,8 @@ pub struct Sources {
     moment: Kept<Moment>,
     disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
     jobs: Kept<Arc<Jobs>>,
+    /// How long stages took before this day, in milliseconds since 1970.
+    stages: Kept<(i64, Vec<StageDay>)>,
     findings: Kept<Arc<Findings>>,
 }
 
@@ -76,6 +79,7 @@ impl Sources {
             moment: Mutex::default(),
             disk: Mutex::default(),
             jobs: Mutex::default(),
+            stages: Mutex::default(),
             findings: Mutex::default(),
         }
     }
@@ -161,16 +165,18 @@ impl Sources {
         if let Some((before, chain)) = before.and_then(|before| Some((before, before.chain.as_ref()?)))
             && before.noted == noted
             && chain.status == status
+            && chain.unread.is_none()
         {
             return Some(Arc::clone(chain));
         }
-        let links = followed(&known(controller.started(STARTS).await));
+        let mut unread = None;
+        let links = followed(&known(controller.started(STARTS).await, &mut unread));
         let pipelines: Vec<(i64, i64)> = links.keys().copied().collect();
-        let events = known(controller.events_of(&pipelines).await);
+        let events = known(controller.events_of(&pipelines).await, &mut unread);
         let rebuild = rebuild(&status, &links, &events, controller.clock_ahead());
-        let built = known(controller.built_for().await);
+        let built = known(controller.built_for().await, &mut unread);
         let built_because = built.into_iter().filter_map(|(id, built)| Some((id, built_because(&built)?))).collect();
-        Some(Arc::new(Chain { status, rebuild, built_because }))
+        Some(Arc::new(Chain { status, rebuild, built_because, unread }))
     }
 
     /// The last events and starts of a project.
@@ -205,6 +211,7 @@ impl Sources {
         }
         let Some(executor) = &self.executor else { return Default::default() };
         let (lanes, images) = (executor.cache_list().await, executor.images_list().await);
+        let images = images.map_err(|error| error.to_string());
         let disk = Arc::new(disk::disk(executor.file_systems(), lanes, images));
         let both = (Arc::clone(&disk), Arc::new(disk_of(executor.history(), &disk).await));
         *kept = Some((Instant::now(), both.clone()));
@@ -221,13 +228,30 @@ impl Sources {
         }
         let Some(executor) = &self.executor else { return Arc::default() };
         let (history, since) = (executor.history(), since());
+        let mut unread = None;
         let jobs = Arc::new(Jobs {
-            outcomes: known(history.outcomes_by_day(since).await),
-            stages: known(history.stages_by_day(since).await),
-            pulls: known(history.pulls_by_day(since).await),
+            outcomes: known(history.outcomes_by_day(since).await, &mut unread),
+            stages: known(self.stages(history, since).await, &mut unread),
+            pulls: known(history.pulls_by_day(since).await, &mut unread),
+            unread,
         });
         *kept = Some((Instant::now(), Arc::clone(&jobs)));
         jobs
+    }
+
+    /// How long stages took. Of a large history it takes half a second to read two weeks, and a tenth of that to read two days.
+    async fn stages(&self, history: &History, since: i64) -> anyhow::Result<Vec<StageDay>> {
+        let yesterday = since + (DAYS - 2) * DAY;
+        let mut kept = self.stages.lock().await;
+        let before = match kept.as_ref() {
+            Some((at, (until, before))) if *until == yesterday && at.elapsed() < DAYS_OVER => before.clone(),
+            _ => {
+                let before = history.stages_by_day(since, yesterday).await?;
+                *kept = Some((Instant::now(), (yesterday, before.clone())));
+                before
+            }
+        };
+        Ok([before, history.stages_by_day(yesterday, i64::MAX).await?].concat())
     }
 }
 
@@ -238,27 +262,28 @@ fn since() -> i64 {
 }
 
 async fn disk_of(history: &History, disk: &disk::Disk) -> DiskPast {
-    let rows = known(history.disks(since()).await);
-    let purges = known(history.purges(since(), PURGES).await);
-    let kept_free = |path: &str| Some(disk.file_systems.iter().find(|of| of.path == path)?.kept_free_bytes);
-    disk_past(&rows, purges, kept_free, POINTS)
+    let mut unread = None;
+    let rows = known(history.disks(since()).await, &mut unread);
+    let purges = known(history.purges(since(), u32::MAX).await, &mut unread);
+    DiskPast { unread, ..disk_past(&rows, purges, &disk.file_systems, POINTS) }
 }
 
-/// What is on record; a damaged record costs only itself.
-fn known<T: Default>(read: anyhow::Result<T>) -> T {
+/// What is on record; a damaged record costs only itself, and why it can't be read is told.
+fn known<T: Default>(read: anyhow::Result<T>, unread: &mut Option<String>) -> T {
     read.unwrap_or_else(|error| {
         tracing::debug!("what was: {error:#}");
+        unread.get_or_insert_with(|| format!("{error:#}"));
         T::default()
     })
 }
 
 async fn past(controller: &Controller, project: i64) -> ProjectPast {
     match controller.answer(ChainRequest::Events { project: Some(project.to_string()), count: PAST }).await {
-        Ok(ChainReply::Events { events, starts }) => ProjectPast { events, starts },
+        Ok(ChainReply::Events { events, starts }) => ProjectPast { events, starts, unread: None },
         Ok(_) => ProjectPast::default(),
         Err(error) => {
             tracing::debug!("what was of the chain: {error:#}");
-            ProjectPast::default()
+            ProjectPast { unread: Some(format!("{error:#}")), ..ProjectPast::default() }
         }
     }
 }

@@ -37,9 +37,9 @@ pub struct Column {
     pub pieces: Vec<Piece>,
 }
 
-/// Columns side by side. `id` names the plot in the page, `figure` writes a value.
+/// Columns side by side. `id` names the plot in the page, `scale` stands before what is below the columns, `figure` writes a value.
 #[must_use]
-pub fn columns(id: &str, name: &str, columns: &[Column], figure: impl Fn(f64) -> String) -> Markup {
+pub fn columns(id: &str, name: &str, scale: &str, columns: &[Column], figure: impl Fn(f64) -> String) -> Markup {
     let sum = |column: &Column| column.pieces.iter().map(|piece| piece.value).sum::<f64>();
     let most = round(columns.iter().map(sum).fold(0.0, f64::max), 10.0);
     let step = (WIDTH - LEFT) / count(columns.len().max(1));
@@ -63,15 +63,18 @@ pub fn columns(id: &str, name: &str, columns: &[Column], figure: impl Fn(f64) ->
                 }
                 text class="label" x=(pixels(x + step / 2.0)) y=(pixels(HEIGHT - 6.0)) text-anchor="middle" { (column.label) }
             }
+            text class="label" x=(pixels(LEFT - 8.0)) y=(pixels(HEIGHT - 6.0)) text-anchor="end" { (scale) }
         },
     )
 }
 
-/// A line over time: points from the left to the right, `limit` as a line across.
+/// A line over time: points from the left to the right, `limit` as a line across. It is broken after the points at the times of `gaps`; a
+/// point that stands alone is a dot.
 #[must_use]
 pub fn line(
     name: &str,
     points: &[(i64, f64)],
+    gaps: &[i64],
     limit: Option<f64>,
     ends: (&str, &str),
     figure: impl Fn(f64) -> String,
@@ -80,14 +83,10 @@ pub fn line(
     let most = round(points.iter().map(|(_, value)| *value).chain(limit).fold(0.0, f64::max), 1024.0);
     let (first, last) = (points.first().map_or(0, |point| point.0), points.last().map_or(0, |point| point.0));
     let whole = time(last - first).max(1.0);
-    let path: Vec<String> = points
-        .iter()
-        .enumerate()
-        .map(|(index, (at, value))| {
-            let x = LEFT + time(at - first) / whole * (WIDTH - LEFT);
-            format!("{}{} {}", if index == 0 { "M" } else { "L" }, pixels(x), pixels(y(*value, most)))
-        })
-        .collect();
+    let place =
+        |(at, value): &(i64, f64)| (pixels(LEFT + time(at - first) / whole * (WIDTH - LEFT)), pixels(y(*value, most)));
+    let runs: Vec<Vec<(String, String)>> =
+        points.chunk_by(|(at, _), _| !gaps.contains(at)).map(|run| run.iter().map(place).collect()).collect();
     frame(
         name,
         most,
@@ -97,11 +96,20 @@ pub fn line(
                 line class="limit" x1=(pixels(LEFT)) x2=(pixels(WIDTH)) y1=(pixels(y(limit, most))) y2=(pixels(y(limit, most))) {}
                 text class="label" x=(pixels(LEFT + 6.0)) y=(pixels((y(limit, most) - 5.0).max(12.0))) { "kept free: " (figure(limit)) }
             }
-            path class="line" d=(path.join("")) {}
+            @for run in &runs {
+                @match run.as_slice() {
+                    [(x, y)] => circle class="dot" cx=(x) cy=(y) r="3" {},
+                    run => path class="line" d=(path(run)) {},
+                }
+            }
             text class="label" x=(pixels(LEFT)) y=(pixels(HEIGHT - 6.0)) { (ends.0) }
             text class="label" x=(pixels(WIDTH)) y=(pixels(HEIGHT - 6.0)) text-anchor="end" { (ends.1) }
         },
     )
+}
+
+fn path(run: &[(String, String)]) -> String {
+    run.iter().enumerate().map(|(index, (x, y))| format!("{}{x} {y}", if index == 0 { "M" } else { "L" })).collect()
 }
 
 fn frame(name: &str, most: f64, figure: &impl Fn(f64) -> String, content: &Markup) -> Markup {
@@ -166,11 +174,11 @@ mod tests {
         let piece = |index, name: &str, value| Piece { name: name.into(), fill: Fill::nth(index), value };
         let column =
             Column { label: "Mon".into(), pieces: vec![piece(0, "a", 3.0), piece(1, "b", 0.0), piece(2, "<c>", 1.0)] };
-        let text = columns("jobs", "Jobs", &[column], |value| format!("{value:.0}")).into_string();
+        let text = columns("jobs", "Jobs", "UTC", &[column], |value| format!("{value:.0}")).into_string();
         assert_eq!(text.matches("class=\"piece ").count(), 2, "{text}");
         assert!(text.contains("fill=\"url(#jobs-dots)\"") && text.contains("<pattern id=\"jobs-dots\""), "{text}");
-        assert!(text.contains("Mon: &lt;c&gt; 1") && !text.contains("<c>"), "{text}");
-        let empty = columns("jobs", "Jobs", &[], |value| format!("{value:.0}")).into_string();
+        assert!(text.contains(">UTC</text>") && text.contains("Mon: &lt;c&gt; 1") && !text.contains("<c>"), "{text}");
+        let empty = columns("jobs", "Jobs", "UTC", &[], |value| format!("{value:.0}")).into_string();
         assert!(empty.contains("aria-label=\"Jobs"), "{empty}");
     }
 
@@ -186,8 +194,22 @@ mod tests {
 
     #[test]
     fn a_line_goes_from_the_first_point_to_the_last() {
-        let text = line("Free", &[(0, 10.0), (50, 5.0), (100, 0.0)], Some(2.0), ("a", "b"), |value| value.to_string())
-            .into_string();
+        let points = [(0, 10.0), (50, 5.0), (100, 0.0)];
+        let text = line("Free", &points, &[], Some(2.0), ("a", "b"), |value| value.to_string()).into_string();
         assert!(text.contains("d=\"M70.0 10.0L485.0 99.0L900.0 188.0\"") && text.contains("class=\"limit\""), "{text}");
+    }
+    #[test]
+    fn nothing_is_drawn_through_a_gap_and_a_point_alone_is_a_dot() {
+        let of = |points: &[(i64, f64)], gaps: &[i64]| {
+            let text = line("Free", points, gaps, None, ("a", "b"), |value| value.to_string()).into_string();
+            let drawn = |of| text.matches(of).count();
+            (drawn("<path class=\"line\""), drawn("<circle class=\"dot\""), text)
+        };
+        let (lines, dots, text) = of(&[(0, 10.0), (20, 8.0), (50, 5.0), (90, 4.0), (100, 0.0)], &[20, 50]);
+        assert_eq!((lines, dots), (2, 1), "{text}");
+        assert!(text.contains("cx=\"485.0\" cy=\"99.0\"") && !text.contains("L485.0"), "{text}");
+        let (lines, dots, text) = of(&[(7, 10.0)], &[]);
+        assert_eq!((lines, dots), (0, 1), "{text}");
+        assert_eq!((of(&[], &[]).0, of(&[], &[]).1), (0, 0));
     }
 }

@@ -172,7 +172,8 @@ impl Rendering {
                     let around =
                         graph.around(id, AROUND_MAX, project::blocker(&graph, found).map(|project| project.id));
                     let layout = layouts.of(&around);
-                    Some(project::parts(&base, found, &graph, (&around, &layout), &past, clock))
+                    let held = whole.status.held.as_deref();
+                    Some(project::parts(&base, found, (&graph, held), (&around, &layout), &past, clock))
                 };
                 tokio::task::spawn_blocking(rendering).await.ok().flatten()
             }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::graph::Graph;
 use super::layout::{HEIGHT, Layout, WIDTH, layout};
+use super::view;
 use super::words;
 use crate::protocol::chain::ProjectLine;
 
@@ -43,7 +44,7 @@ pub fn inline(
     let size = size(layout);
     html! {
         svg class="graph" role="group" aria-label="What builds on what, from left to right" width=(size.0) height=(size.1) viewBox=(size.2) {
-            (inner(graph, layout, link, middle))
+            (inner(graph, layout, |project| Some(link(project)), middle))
         }
     }
 }
@@ -51,13 +52,18 @@ pub fn inline(
 /// The picture as a file of its own.
 #[must_use]
 pub fn file(graph: &Graph<'_>) -> String {
-    let layout = place(graph);
+    let mut layout = place(graph);
+    let is_empty = graph.nodes.is_empty();
+    if is_empty {
+        (layout.width, layout.height) = (WIDTH, HEIGHT);
+    }
     let size = size(&layout);
     let picture = html! {
         svg xmlns="http://www.w3.org/2000/svg" width=(size.0) height=(size.1) viewBox=(size.2) {
             title { "The image chain: what builds on what" }
             style { (maud::PreEscaped(STYLE)) }
-            (inner(graph, &layout, |project| project.web_url.clone(), None))
+            @if is_empty { text x="11" y="28" { "The chain has no projects" } }
+            (inner(graph, &layout, |project| view::link(&project.web_url).map(str::to_owned), None))
         }
     };
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", picture.into_string())
@@ -69,7 +75,12 @@ fn size(layout: &Layout) -> (String, String, String) {
     (width, height, view)
 }
 
-fn inner(graph: &Graph<'_>, layout: &Layout, link: impl Fn(&ProjectLine) -> String, middle: Option<i64>) -> Markup {
+fn inner(
+    graph: &Graph<'_>,
+    layout: &Layout,
+    link: impl Fn(&ProjectLine) -> Option<String>,
+    middle: Option<i64>,
+) -> Markup {
     // In the order in which they are read: column by column, from above.
     let mut order: Vec<(&i64, &(f64, f64))> = layout.at.iter().collect();
     order.sort_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
@@ -83,21 +94,27 @@ fn inner(graph: &Graph<'_>, layout: &Layout, link: impl Fn(&ProjectLine) -> Stri
         }
         @for (id, at) in order {
             @if let Some(project) = graph.nodes.get(id) {
-                (node(project, *at, &link(project), middle == Some(*id)))
+                (node(project, *at, link(project).as_deref(), middle == Some(*id)))
             }
         }
     }
 }
 
-fn node(project: &ProjectLine, (x, y): (f64, f64), link: &str, is_middle: bool) -> Markup {
+fn node(project: &ProjectLine, (x, y): (f64, f64), link: Option<&str>, is_middle: bool) -> Markup {
     let look = words::of_project(&project.state);
+    let class = format!("node {}{}", look.class, if is_middle { " middle" } else { "" });
+    let at = format!("translate({x:.1} {y:.1})");
+    let content = html! {
+        title { (told(project)) }
+        rect class="box" width=(WIDTH) height=(HEIGHT) rx="8" {}
+        text class="path" x="11" y="19" { (words::end_of(&project.path, PATH_FITS)) }
+        text class="state" x="11" y="36" { (look.glyph) " " (look.word) @if project.is_wrong() { " " (words::WRONG.glyph) } }
+    };
+    let current = is_middle.then_some("true");
     html! {
-        a href=(link) class={ "node " (look.class) @if is_middle { " middle" } } aria-label=(told(project))
-            aria-current=[is_middle.then_some("true")] transform={ "translate(" (format!("{x:.1}")) " " (format!("{y:.1}")) ")" } {
-            title { (told(project)) }
-            rect class="box" width=(WIDTH) height=(HEIGHT) rx="8" {}
-            text class="path" x="11" y="19" { (words::end_of(&project.path, PATH_FITS)) }
-            text class="state" x="11" y="36" { (look.glyph) " " (look.word) }
+        @match link {
+            Some(link) => a href=(link) class=(class) aria-label=(told(project)) aria-current=[current] transform=(at) { (content) },
+            None => g class=(class) role="img" aria-label=(told(project)) aria-current=[current] transform=(at) { (content) },
         }
     }
 }
@@ -108,6 +125,10 @@ fn told(project: &ProjectLine) -> String {
     if !project.because.is_empty() {
         text.push_str(" because of ");
         text.push_str(&project.because.join(", "));
+    }
+    for wrong in project.wrong() {
+        text.push_str("; ");
+        text.push_str(wrong);
     }
     // To the minute.
     match project.success_at.as_deref().and_then(|at| at.get(..16)) {
@@ -162,5 +183,21 @@ mod tests {
         status.projects[0].web_url = "https://h/\"><script>".into();
         let text = file(&Graph::of(&status));
         assert!(!text.contains("<script>") && text.contains("&lt;script&gt;"), "{text}");
+    }
+
+    #[test]
+    fn only_what_is_on_the_web_is_linked() {
+        let mut status = diamond();
+        status.projects[0].web_url = "javascript:alert(1)".into();
+        let text = file(&Graph::of(&status));
+        assert!(!text.contains("javascript:"), "{text}");
+        assert_eq!((text.matches("<a href=\"https://").count(), text.matches("<a ").count()), (4, 4), "{text}");
+        assert!(text.contains("<g class=\"node good\" role=\"img\" aria-label=\"images/base: fresh"), "{text}");
+    }
+
+    #[test]
+    fn a_chain_without_projects_is_a_picture_that_says_so() {
+        let text = file(&Graph::of(&crate::protocol::chain::ChainStatus::default()));
+        assert!(text.contains(">The chain has no projects</text>") && text.contains("width=\"196\""), "{text}");
     }
 }

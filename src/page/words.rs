@@ -44,6 +44,9 @@ pub fn of_project(state: &str) -> Look {
 /// How an image looks that was built on an old base: a mark beside the state, since it was built all the same.
 pub const ON_OLD_BASE: Look = look("◆", "on an old base", "warn");
 
+/// How a project looks with which something is wrong: a mark beside the state, too.
+pub const WRONG: Look = look("!", "something is wrong", "bad");
+
 /// How a lease's state looks.
 #[must_use]
 pub fn of_lease(state: &str) -> Look {

@@ -61,6 +61,12 @@ pub struct FileSystem {
     pub free_bytes: u64,
     /// Bytes that are kept free (`[purge]` min_free).
     pub kept_free_bytes: u64,
+    /// Inodes in all; 0 where it has no bound of them.
+    pub inodes: u64,
+    /// Inodes that are free to jobs.
+    pub free_inodes: u64,
+    /// Inodes that are kept free (`[purge]` min_free_inodes).
+    pub kept_free_inodes: u64,
 }
 
 /// What to remove, for `windlass cache purge`. With nothing chosen the configured rules decide.

@@ -168,6 +168,18 @@ impl ProjectLine {
     pub fn old_base(&self) -> Option<&BaseLine> {
         self.base.as_ref().filter(|base| base.state == "old")
     }
+
+    /// What is wrong with it, whatever its state: what could not be read or done, and what in its files could not be understood. An image
+    /// of which nobody knows what it builds on is fresh only as far as is known.
+    pub fn wrong(&self) -> impl Iterator<Item = &String> {
+        self.problems.iter().chain(&self.findings)
+    }
+
+    /// Whether something is.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.wrong().next().is_some()
+    }
 }
 
 /// What a project builds on.

@@ -69,7 +69,11 @@ async fn of_jobs(
             reply(channel, Reply::Jobs { jobs }).await
         }
         Request::CacheList => reply(channel, Reply::Lanes { lanes: executor.cache_list().await }).await,
-        Request::ImagesList => reply(channel, Reply::Images { images: executor.images_list().await }).await,
+        Request::ImagesList => {
+            let images = executor.images_list().await;
+            let images = images.map_err(|error| Failure::system(format!("images can't be listed: {error}")))?;
+            reply(channel, Reply::Images { images }).await
+        }
         Request::Drain { on } => {
             if !channel.is_administrator() {
                 return Err(Failure::system("only root and the daemon's own user may keep jobs from this host"));

@@ -163,6 +163,8 @@ fn a_dry_run_sets_up_nothing_and_starts_nothing() {
     });
     let plan = chain.json(&["plan"]);
     assert_eq!(plan["held"], "dry_run is set in [chain]");
+    let ruby = String::from_utf8(chain.run(&["status", "images/ruby"]).stdout).unwrap();
+    assert!(ruby.contains("nothing is started: dry_run is set in [chain]"), "{ruby}");
     let steps: Vec<(&str, &str)> = plan["steps"]
         .as_array()
         .unwrap()

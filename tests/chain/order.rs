@@ -129,7 +129,12 @@ fn no_more_run_at_once_than_allowed_and_none_in_quiet_hours() {
     let first = until_one_of(&chain, [diamond.ruby, diamond.node]);
     chain.settle();
     let other = if first == diamond.ruby { "images/node" } else { "images/ruby" };
-    chain.until_words(other, "due, and held back");
+    chain.until_words(other, "due, and held back: 1 of 1 pipeline runs (max_running)");
+    let shown = |arguments: &[&str]| String::from_utf8(chain.run(arguments).stdout).unwrap();
+    for arguments in [&["status"][..], &["status", other], &["plan"]] {
+        let text = shown(arguments);
+        assert!(text.contains("held back: 1 of 1 pipeline runs (max_running)"), "{text}");
+    }
     chain.gitlab.bring(chain.starts(first)[0], "success");
     let second = if first == diamond.ruby { diamond.node } else { diamond.ruby };
     let second = chain.started(second, 0);
@@ -142,7 +147,7 @@ fn no_more_run_at_once_than_allowed_and_none_in_quiet_hours() {
     chain.restart(&format!("[chain]\nquiet_hours = '{:02}:00-{hour:02}:00'\nsettle = '0s'", (hour + 1) % 24));
     chain.until_looked();
     succeed(&chain, diamond.base);
-    chain.until_words("images/ruby", "due, and held back");
+    chain.until_words("images/ruby", "due, and held back: it is the hour for quiet");
     assert_eq!(chain.starts(diamond.ruby).len(), 1);
     assert_eq!(chain.status()["held"], "it is the hour for quiet");
 }

@@ -76,7 +76,7 @@ impl Watched {
         until("it is to be built", seconds(30), || plan()["steps"].as_array().is_some_and(|steps| !steps.is_empty()));
         let plan = plan();
         let expected = json!([{
-            "path": "images/base", "step": "held", "words": "due, and held back", "because": [image],
+            "path": "images/base", "step": "held", "words": "due, and held back: the chain is paused", "because": [image],
         }]);
         assert_eq!(plan["steps"], expected, "{plan}");
         let project = self.chain.project("images/base");

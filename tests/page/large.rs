@@ -44,8 +44,23 @@ fn a_thousand_projects_open_on_what_is_not_fresh_and_are_all_to_be_found() {
     browser.until_live();
     let pipeline = chain.gitlab.pipeline(ids[3], &json!({"driven": true}));
     chain.gitlab.bring(pipeline, "success");
-    browser.until_text("#graph", "Shown: 99 of 1000 projects, those that are not fresh.");
+    browser.until_text(
+        "#graph",
+        "Shown: 99 of 1000 projects, those that are not fresh or whose files were not understood.",
+    );
     assert_eq!(browser.count("#graph svg a.node"), 99);
+    // Why most of them are not built yet, in the table, on their own pages, and to programs.
+    let (why, before) = ("due, and held back: 3 of 3 pipelines run (max_running)", ", and 95 are before it");
+    browser.until_text("#projects", &format!("{why}{before}"));
+    let chain_of_page = page.api("chain");
+    let held = chain_of_page["projects"].as_array().unwrap().iter().filter(|project| project["state"] == "held");
+    let held: Vec<&Value> = held.collect();
+    assert!(
+        held.len() == 96 && held.iter().all(|project| project["words"].as_str().unwrap().starts_with(why)),
+        "{held:#?}"
+    );
+    browser.open(&page.url(&format!("/chain/{}", held[0]["id"])));
+    browser.until_text("#summary", why);
     let opened = Instant::now();
     let reply = page.get("/chain?show=all", &[]);
     assert!(reply.status == 200 && opened.elapsed() < Duration::from_secs(2), "{:?}", opened.elapsed());

@@ -16,4 +16,5 @@ mod looks;
 mod now;
 mod past;
 mod pictures;
+mod trouble;
 mod watch;

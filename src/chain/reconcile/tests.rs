@@ -300,9 +300,10 @@ fn limits_hold_triggers_back_and_lose_none() {
     pipeline(&mut facts, 1, 50, Status::Success);
     let plan = decide(&facts, &Limits { max_running: 2, ..LIMITS });
     assert_eq!(plan.triggers.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(plan.decisions[&4].state, State::Held);
-    let plan = decide(&facts, &Limits { quiet: true, ..LIMITS });
-    assert!(plan.triggers.is_empty() && plan.decisions[&2].state == State::Held);
+    let enough = |running, most, before| State::Held { why: Hold::Enough { running, most, before } };
+    assert_eq!(plan.decisions[&4].state, enough(0, 2, 2), "what is started now comes first");
+    let plan = decide(&facts, &Limits { quiet: true, max_running: 2, ..LIMITS });
+    assert!(plan.triggers.is_empty() && plan.decisions[&4].state == State::Held { why: Hold::Quiet });
     let plan = decide(&facts, &Limits { now: 600, settle: 100, ..LIMITS });
     assert!(plan.triggers.is_empty() && plan.decisions[&2].state == State::Settling);
     assert_eq!(decide(&facts, &Limits { now: 605, settle: 100, ..LIMITS }).triggers.len(), 3);
@@ -311,7 +312,9 @@ fn limits_hold_triggers_back_and_lose_none() {
     // One that runs already counts.
     facts.projects.get_mut(&3).expect("3").attempt =
         Some(Attempt { inputs: Inputs::new(), at: 0, outcome: Outcome::Pending, tries: 1 });
-    assert!(decide(&facts, &Limits { max_running: 1, ..LIMITS }).triggers.is_empty());
+    let mut plan = decide(&facts, &Limits { max_running: 1, ..LIMITS });
+    assert!(plan.triggers.is_empty());
+    assert_eq!(plan.decisions.remove(&4).map(|decision| decision.state), Some(enough(1, 1, 0)));
 }
 
 #[test]

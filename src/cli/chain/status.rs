@@ -20,7 +20,7 @@ pub(super) fn show(status: &ChainStatus, projects: &[String], json: bool) -> Res
     }
     if !projects.is_empty() {
         for (index, project) in chosen.iter().enumerate() {
-            print!("{}{}", if index > 0 { "\n" } else { "" }, whole(project));
+            print!("{}{}", if index > 0 { "\n" } else { "" }, whole(project, status.held.as_deref()));
         }
         return Ok(0);
     }
@@ -57,7 +57,7 @@ fn table(status: &ChainStatus) -> String {
     text.push('\n');
     let mut rows = vec![["PROJECT", "STATE", "SINCE", "BECAUSE OF", "PIPELINE"].map(str::to_owned)];
     for project in &status.projects {
-        let marks = if project.problems.is_empty() && project.findings.is_empty() { "" } else { " (!)" };
+        let marks = if project.is_wrong() { " (!)" } else { "" };
         let paused = if project.paused { " (paused)" } else { "" };
         let base = if project.old_base().is_some() { " (on an old base)" } else { "" };
         rows.push([
@@ -69,20 +69,23 @@ fn table(status: &ChainStatus) -> String {
         ]);
     }
     text.push_str(&columns(&rows));
-    if status.projects.iter().any(|project| !project.problems.is_empty() || !project.findings.is_empty()) {
+    if status.projects.iter().any(ProjectLine::is_wrong) {
         text.push_str("\n(!) something is wrong with it: windlass chain status PROJECT says what\n");
     }
     text
 }
 
-/// All there is to say of a project.
-fn whole(project: &ProjectLine) -> String {
+/// All there is to say of a project; `held` says why the chain starts nothing.
+fn whole(project: &ProjectLine, held: Option<&str>) -> String {
     let mut rows = vec![
         ["project".to_owned(), format!("{} ({})", project.path, project.id)],
         ["page".to_owned(), project.web_url.clone()],
         ["branch".to_owned(), project.reference.clone().unwrap_or_else(|| "none: its repository is empty".to_owned())],
         ["state".to_owned(), format!("{}, for {}", project.words, ago(&project.since))],
     ];
+    if let Some(held) = held {
+        rows.push(["held".to_owned(), format!("nothing is started: {held}")]);
+    }
     if project.paused {
         rows.push(["paused".to_owned(), "yes: windlass chain resume goes on with it".to_owned()]);
     }
@@ -104,7 +107,7 @@ fn whole(project: &ProjectLine) -> String {
         let since = if base.state == "old" { format!(", for {}", ago(&base.since)) } else { String::new() };
         rows.push(["base".to_owned(), format!("{}: {}{since}", base.state, base.words)]);
     }
-    for problem in project.problems.iter().chain(&project.findings) {
+    for problem in project.wrong() {
         rows.push(["wrong".to_owned(), problem.clone()]);
     }
     columns(&rows)
@@ -156,7 +159,9 @@ mod tests {
         assert!(!text.contains("(!)"));
         status.projects[0].findings.push("$X is not known".into());
         assert!(table(&status).contains("images/app (!)"));
-        let text = whole(&status.projects[0]);
+        let text = whole(&status.projects[0], status.held.as_deref());
+        assert!(text.contains("nothing is started: the chain is paused"), "{text}");
+        assert!(!whole(&status.projects[0], None).contains("nothing is started"));
         assert!(
             text.contains("$X is not known") && text.contains("no project of the chain builds, by a fixed digest"),
             "{text}"

@@ -1,7 +1,5 @@
 //! The chain's page: the graph, a table of the projects, and the last rebuild.
 
-use std::collections::BTreeMap;
-
 use maud::{Markup, html};
 
 use super::timeline::timeline;
@@ -12,7 +10,7 @@ use crate::page::view::{Chain, pipeline_link};
 use crate::page::{svg, words};
 use crate::protocol::chain::{ChainStatus, ProjectLine};
 
-/// A chain with more projects opens on what is not fresh.
+/// A chain with more projects opens on what is not fresh, or may not be: where a file was not understood, nobody knows what it builds on.
 pub const ALL_UP_TO: usize = 200;
 /// The most projects that are drawn.
 pub const DRAWN_MAX: usize = 200;
@@ -38,7 +36,8 @@ impl Show {
     pub fn part<'a>(&self, status: &'a ChainStatus) -> Graph<'a> {
         let (all, text) = (self.is_all(status), self.text.to_lowercase());
         Graph::of(status).among(|project| {
-            (all || project.state != "fresh") && (text.is_empty() || project.path.to_lowercase().contains(&text))
+            (all || project.state != "fresh" || !project.findings.is_empty())
+                && (text.is_empty() || project.path.to_lowercase().contains(&text))
         })
     }
 
@@ -82,13 +81,17 @@ pub fn parts(base: &str, chain: &Chain, show: &Show, layout: Option<&Layout>, cl
     let link = |id: i64| format!("{base}/chain/{id}");
     let rebuild = match &chain.rebuild {
         Some(rebuild) => timeline(rebuild, clock, link),
+        None if chain.unread.is_some() => html! { h2 { "Last rebuild" } },
         None => html! { h2 { "Last rebuild" } p { "The chain has started nothing yet." } },
     };
     vec![
         Part::new("summary", &summary(&chain.status, clock)),
         Part::new("graph", &graph(&part, &chain.status, show, layout, &link)),
-        Part::new("projects", &table(&part, &chain.built_because, clock, &link)),
-        Part::new("rebuild", &rebuild),
+        Part::new("projects", &table(&part, chain, clock, &link)),
+        Part::new(
+            "rebuild",
+            &html! { (rebuild) @if let Some(why) = &chain.unread { p { "What the chain has started, and why:" } (super::unread(why)) } },
+        ),
     ]
 }
 
@@ -100,17 +103,17 @@ fn summary(status: &ChainStatus, clock: Clock) -> Markup {
             None => counts.push((&project.state, 1)),
         }
     }
+    let wrong = status.projects.iter().filter(|project| project.is_wrong()).count();
     let on_old = status.projects.iter().filter(|project| project.old_base().is_some()).count();
     counts.sort_by_key(|(state, count)| (*state == "fresh", std::cmp::Reverse(*count)));
     html! {
         @if !status.problems.is_empty() {
             div class="notice bad" { h2 { "Somebody should look at this" } ul { @for problem in &status.problems { li { (problem) } } } }
         }
-        @if let Some(held) = &status.held {
-            p class="notice warn" { span aria-hidden="true" { "‖ " } "Nothing is started: " (held) "." }
-        }
+        @if let Some(held) = &status.held { (super::nothing_is_started(held)) }
         ul class="counts" aria-label="Projects by state" {
             @for (state, count) in counts { li { (badge(words::of_project(state))) " " strong { (count) } } }
+            @if wrong > 0 { li { (badge(words::WRONG)) " " strong { (wrong) } } }
             @if on_old > 0 { li { (badge(words::ON_OLD_BASE)) " " strong { (on_old) } } }
         }
         p {
@@ -139,7 +142,7 @@ fn graph(
         } @else if shown == 0 {
             p { "No project fits." }
         } @else {
-            @if shown < all { p { "Shown: " (shown) " of " (all) " projects" @if !show.is_all(status) { ", those that are not fresh" } "." } }
+            @if shown < all { p { "Shown: " (shown) " of " (all) " projects" @if !show.is_all(status) { ", those that are not fresh or whose files were not understood" } "." } }
             @match layout {
                 Some(layout) => {
                     div class="scroll" tabindex="0" role="region" aria-label="Graph of the chain" {
@@ -152,8 +155,10 @@ fn graph(
     }
 }
 
-/// `built` says why the projects' last successes were built.
-fn table(part: &Graph<'_>, built: &BTreeMap<i64, String>, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+/// `chain` says why the projects' last successes were built.
+fn table(part: &Graph<'_>, chain: &Chain, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+    let unknown = if chain.unread.is_some() { "can't be read" } else { "not on record" };
+    let built = |project: &ProjectLine| chain.built_because.get(&project.id).map_or(unknown, String::as_str);
     let mut rows: Vec<&ProjectLine> = part.nodes.values().copied().collect();
     rows.sort_by(|one, other| one.path.cmp(&other.path));
     html! {
@@ -163,27 +168,27 @@ fn table(part: &Graph<'_>, built: &BTreeMap<i64, String>, clock: Clock, link: &i
                 table {
                     caption { "Projects by path" }
                     thead { tr { th scope="col" { "Project" } th scope="col" { "State" } th scope="col" { "Why" } th scope="col" { "Since" } th scope="col" { "Last built" } th scope="col" { "Built because" } th scope="col" { "Pipeline" } } }
-                    tbody { @for project in rows { (row(project, built.get(&project.id), clock, link)) } }
+                    tbody { @for project in rows { (row(project, built(project), clock, link)) } }
                 }
             }
         }
     }
 }
 
-fn row(project: &ProjectLine, built: Option<&String>, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
+fn row(project: &ProjectLine, built: &str, clock: Clock, link: &impl Fn(i64) -> String) -> Markup {
     html! {
         tr {
             th scope="row" { a href=(link(project.id)) { (project.path) } }
-            td { (badge(words::of_project(&project.state))) @if project.paused { " (paused)" } @if project.old_base().is_some() { " " (badge(words::ON_OLD_BASE)) } }
+            td { (badge(words::of_project(&project.state))) @if project.paused { " (paused)" } @if project.is_wrong() { " " (badge(words::WRONG)) } @if project.old_base().is_some() { " " (badge(words::ON_OLD_BASE)) } }
             td {
                 @if let Some(base) = project.old_base() { p class="problem" { (base.words) } }
                 @if project.state != "fresh" { (project.words) }
                 @if !project.because.is_empty() { " because of " (project.because.join(", ")) }
-                @for problem in &project.problems { p class="problem" { span aria-hidden="true" { "✕ " } (problem) } }
+                @for problem in project.wrong() { p class="problem" { span aria-hidden="true" { "✕ " } (problem) } }
             }
             td { (time(clock, &project.since)) }
             td { @match &project.success_at { Some(at) => (time(clock, at)), None => "never" } }
-            td { @if project.success.is_some() { (built.map_or("not on record", String::as_str)) } }
+            td { @if project.success.is_some() { (built) } }
             td { @if let Some(id) = project.pipeline { (linked(pipeline_link(&project.web_url, id).as_deref(), &html! { (id) })) } }
         }
     }
@@ -191,6 +196,8 @@ fn row(project: &ProjectLine, built: Option<&String>, clock: Clock, link: &impl 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::page::graph::diamond;
     use crate::protocol::chain::BaseLine;
@@ -206,11 +213,28 @@ mod tests {
         let like = status.projects[0].clone();
         let many = 100..100 + i64::try_from(ALL_UP_TO).expect("small");
         status.projects.extend(many.map(|id| ProjectLine { id, path: format!("p/{id}"), ..like.clone() }));
-        let chain = Chain { status, rebuild: None, built_because: BTreeMap::new() };
+        let chain = Chain { status, rebuild: None, built_because: BTreeMap::new(), unread: None };
         let found = text(&chain, &Show::default());
         assert!(found.contains("images/app") && !found.contains("p/150"), "{found}");
         let all = text(&chain, &Show { all: None, text: "p/15".into() });
         assert!(all.contains("p/150") && !all.contains("images/app"), "{all}");
+    }
+
+    #[test]
+    fn what_could_not_be_understood_is_told_of_a_fresh_project_too() {
+        let mut status = diamond();
+        let like = status.projects[0].clone();
+        let many = 100..100 + i64::try_from(ALL_UP_TO).expect("small");
+        status.projects.extend(many.map(|id| ProjectLine { id, path: format!("p/{id}"), ..like.clone() }));
+        status.projects.last_mut().expect("many").findings = vec!["FROM $X: <X> is not known".into()];
+        let chain = Chain { status, rebuild: None, built_because: BTreeMap::new(), unread: None };
+        let found = text(&chain, &Show::default());
+        assert!(found.contains("something is wrong</span> <strong>1</strong>"), "{found}");
+        let last = 99 + ALL_UP_TO;
+        let row = found.split("<tr>").find(|row| row.contains(&format!(">p/{last}</a></th>"))).expect("a row");
+        assert!(row.contains("something is wrong") && row.contains("FROM $X: &lt;X&gt; is not known"), "{row}");
+        assert!(!found.contains(&format!(">p/{}</a>", last - 1)), "{found}");
+        assert!(found.contains(&format!("aria-label=\"p/{last}: fresh; FROM $X: &lt;X&gt; is not known;")), "{found}");
     }
 
     #[test]
@@ -223,13 +247,13 @@ mod tests {
         };
         status.projects[0].base = Some(base.clone());
         let found = text(
-            &Chain { status: status.clone(), rebuild: None, built_because: BTreeMap::new() },
+            &Chain { status: status.clone(), rebuild: None, built_because: BTreeMap::new(), unread: None },
             &Show { all: Some(true), text: String::new() },
         );
         assert!(found.contains("on an old base") && found.contains(&base.words), "{found}");
         status.projects[0].base = Some(BaseLine { state: "new".into(), ..base });
         assert!(
-            !text(&Chain { status, rebuild: None, built_because: BTreeMap::new() }, &Show::default())
+            !text(&Chain { status, rebuild: None, built_because: BTreeMap::new(), unread: None }, &Show::default())
                 .contains("on an old base")
         );
     }
@@ -245,7 +269,7 @@ mod tests {
             (1, "not started by the chain: <push>".to_owned()),
             (3, "images/base succeeded".to_owned()),
         ]);
-        let found = text(&Chain { status, rebuild: None, built_because }, &Show::default());
+        let found = text(&Chain { status, rebuild: None, built_because, unread: None }, &Show::default());
         let cells = |path: &str| {
             let row = found.split("<tr>").find(|row| row.contains(&format!(">{path}</a></th>"))).expect("a row");
             row.split("<td>").skip(4).take(2).collect::<String>()
@@ -263,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_not_told_as_nothing() {
+        let of = |unread: Option<&str>| {
+            let unread = unread.map(str::to_owned);
+            text(&Chain { status: diamond(), rebuild: None, built_because: BTreeMap::new(), unread }, &Show::default())
+        };
+        let nothing = "The chain has started nothing yet";
+        assert!(of(None).contains(nothing) && !of(None).contains("can't be read"));
+        let found = of(Some("disk I/O error"));
+        assert!(!found.contains(nothing) && found.contains("can't be read: disk I/O error"), "{found}");
+    }
+
+    #[test]
     fn a_name_is_text_wherever_it_stands() {
         let mut status = diamond();
         let hostile = "<script>alert(1)</script>";
@@ -272,7 +308,8 @@ mod tests {
         status.projects[0].web_url = "javascript:alert(1)".into();
         status.projects[0].pipeline = Some(1);
         status.held = Some(hostile.into());
-        let found = text(&Chain { status, rebuild: None, built_because: BTreeMap::new() }, &Show::default());
+        let found =
+            text(&Chain { status, rebuild: None, built_because: BTreeMap::new(), unread: None }, &Show::default());
         assert!(!found.contains("<script") && !found.contains("href=\"javascript:"), "{found}");
         let head = head("/w", &Show { all: None, text: "\"><script>".into() }).into_string();
         assert!(!head.contains("<script"), "{head}");

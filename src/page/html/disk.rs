@@ -31,7 +31,10 @@ fn space(disk: &Disk) -> Markup {
         @for file_system in &disk.file_systems { (of(file_system)) }
         dl class="facts" {
             div { dt { "Kept by projects" } dd { (words::bytes(disk.lane_bytes)) } }
-            div { dt { "Images" } dd { (words::bytes(disk.image_bytes)) " (shared layers count for each)" } }
+            div { dt { "Images" } dd { @match disk.image_bytes {
+                Some(bytes) => { (words::bytes(bytes)) " (shared layers count for each)" },
+                None => { "not known: podman does not list them" },
+            } } }
         }
     }
 }
@@ -40,6 +43,7 @@ fn space(disk: &Disk) -> Markup {
 fn of(file_system: &FileSystem) -> Markup {
     let used = file_system.bytes.saturating_sub(file_system.free_bytes);
     let is_short = file_system.free_bytes < file_system.kept_free_bytes;
+    let (inodes, free_inodes) = (file_system.inodes, file_system.free_inodes);
     html! {
         div class="use" {
             p {
@@ -48,6 +52,14 @@ fn of(file_system: &FileSystem) -> Markup {
                 @if is_short { " " span class="badge bad" { span aria-hidden="true" { "✕" } " too little is free" } }
             }
             (meter(used as f64, file_system.bytes as f64, None))
+            // Some file systems have no fixed number of them.
+            @if inodes > 0 {
+                p {
+                    strong { (free_inodes) " inodes free" } " of " (inodes) "; the purge keeps " (file_system.kept_free_inodes) " free"
+                    @if free_inodes < file_system.kept_free_inodes { " " span class="badge bad" { span aria-hidden="true" { "✕" } " too few are free" } }
+                }
+                (meter(inodes.saturating_sub(free_inodes) as f64, inodes as f64, None))
+            }
         }
     }
 }
@@ -55,7 +67,7 @@ fn of(file_system: &FileSystem) -> Markup {
 fn history(disk: &Disk, past: &DiskPast, clock: Clock) -> Markup {
     html! {
         h2 { "Free space over the past days" }
-        @if past.file_systems.is_empty() { p { "Nothing is on record yet: a sample is taken every ten minutes." } }
+        @if past.file_systems.is_empty() { (super::nothing(past.unread.as_ref(), "Nothing is on record yet: a sample is taken every ten minutes.")) }
         @for samples in &past.file_systems {
             @let kept = disk.file_systems.iter().find(|of| of.path == samples.path).map(|of| of.kept_free_bytes);
             (over_time(samples, kept, clock))
@@ -67,44 +79,81 @@ fn history(disk: &Disk, past: &DiskPast, clock: Clock) -> Markup {
 fn over_time(samples: &Samples, kept: Option<u64>, clock: Clock) -> Markup {
     let points: Vec<(i64, f64)> = samples.free.iter().map(|(at, free)| (*at, *free as f64)).collect();
     let end = |point: Option<&(i64, u64)>| {
-        point.map_or_else(String::new, |(at, _)| date(*at).get(5..16).unwrap_or_default().replace('T', " "))
+        point.map_or_else(String::new, |(at, _)| {
+            format!("{} UTC", date(*at).get(5..16).unwrap_or_default().replace('T', " "))
+        })
     };
     let ends = (end(samples.free.first()), end(samples.free.last()));
     let name = format!("Bytes free on {}", samples.path);
+    let has_inodes = !samples.free_inodes.is_empty();
     html! {
-        p { code { (samples.path) } ": " (forecast(samples, clock)) }
+        p { code { (samples.path) } ": " (forecast(&Fills::bytes(samples), samples, clock)) }
+        @if has_inodes { p { "Inodes of " code { (samples.path) } ": " (forecast(&Fills::inodes(samples), samples, clock)) } }
         div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } {
-            (line(&name, &points, kept.map(|kept| kept as f64), (&ends.0, &ends.1), |value| words::bytes(whole(value))))
+            (line(&name, &points, &samples.gaps, kept.map(|kept| kept as f64), (&ends.0, &ends.1), |value| words::bytes(whole(value))))
         }
         details id={ "samples-" (samples.path) } {
             summary { "As a table" }
             div class="scroll" tabindex="0" role="region" aria-label={ "Table: " (name) } {
                 table {
                     caption { (name) ", the newest first" }
-                    thead { tr { th scope="col" { "When" } th scope="col" class="number" { "Free" } } }
-                    tbody { @for (at, free) in samples.free.iter().rev() { tr { th scope="row" { (time(clock, &date(*at))) } td class="number" { (words::bytes(*free)) } } } }
+                    thead { tr { th scope="col" { "When" } th scope="col" class="number" { "Free" } @if has_inodes { th scope="col" class="number" { "Free inodes" } } } }
+                    tbody { @for (index, (at, free)) in samples.free.iter().enumerate().rev() { tr {
+                        th scope="row" { (time(clock, &date(*at))) }
+                        td class="number" { (words::bytes(*free)) }
+                        @if let Some((_, inodes)) = samples.free_inodes.get(index) { td class="number" { (inodes) } }
+                    } } }
                 }
             }
         }
     }
 }
 
-/// When the disk is full.
-fn forecast(samples: &Samples, clock: Clock) -> Markup {
-    let Some(a_day) = samples.bytes_a_day else {
-        return html! { "how fast it fills is not known before some hours are on record." };
+/// How a file system fills: with bytes, or with inodes.
+struct Fills {
+    a_day: Option<i64>,
+    limit_at: Option<i64>,
+    kept_by_purge: bool,
+    amount: fn(u64) -> String,
+}
+
+impl Fills {
+    fn bytes(of: &Samples) -> Self {
+        let (a_day, limit_at, kept_by_purge) = (of.bytes_a_day, of.limit_at, of.kept_by_purge);
+        Self { a_day, limit_at, kept_by_purge, amount: words::bytes }
+    }
+
+    fn inodes(of: &Samples) -> Self {
+        let (a_day, limit_at, kept_by_purge) = (of.inodes_a_day, of.inodes_limit_at, of.inodes_kept_by_purge);
+        Self { a_day, limit_at, kept_by_purge, amount: |count| format!("{count} inodes") }
+    }
+}
+
+/// When the disk is full, without what the purge takes: when that comes, and how much it will be, nobody knows.
+fn forecast(fills: &Fills, samples: &Samples, clock: Clock) -> Markup {
+    let (begin, end) = match (samples.free.first(), samples.free.last()) {
+        (Some((begin, _)), Some((end, _))) => (*begin, *end),
+        _ => (0, 0),
     };
-    let amount = words::bytes(a_day.unsigned_abs());
-    match (samples.limit_at, samples.free.last()) {
-        (Some(at), Some((last, _))) if at <= *last => {
-            html! { strong { "less than the purge keeps free is free now." } }
+    let took = html! { "it took " (words::bytes(samples.purged_bytes)) " in " (super::span((end - begin) / 1000)) };
+    let Some(a_day) = fills.a_day else {
+        return html! {
+            @if fills.kept_by_purge { "how fast it fills is not known: the purge takes something all the time, and keeps it from filling; " (took) "." }
+            @else { "how fast it fills is not known before some hours are on record." }
+        };
+    };
+    let amount = (fills.amount)(a_day.unsigned_abs());
+    html! {
+        @match fills.limit_at {
+            Some(at) if at <= end => strong { "less than the purge keeps free is free now." },
+            _ if a_day == 0 => { "stays as it is, without what the purge takes." },
+            _ if a_day < 0 => { "does not fill: " (amount) " a day become free, without what the purge takes." },
+            Some(at) => {
+                "fills by " (amount) " a day without what the purge takes; at this rate the limit is reached " strong { (when(clock, &date(at))) } "."
+            },
+            None => { "fills by " (amount) " a day without what the purge takes; the limit is years away." },
         }
-        (Some(at), _) => {
-            let at = date(at);
-            html! { "fills by " (amount) " a day; at this rate the limit is reached " strong { (when(clock, &at)) } "." }
-        }
-        (None, _) if a_day > 0 => html! { "fills by " (amount) " a day; the limit is years away." },
-        (None, _) => html! { "does not fill: " (amount) " a day become free." },
+        @if fills.kept_by_purge { " It is the purge that keeps it from filling: " (took) ", and before that as little was free as now." }
     }
 }
 
@@ -121,7 +170,7 @@ fn whole(value: f64) -> u64 {
 fn purges(past: &DiskPast, clock: Clock) -> Markup {
     html! {
         h2 { "What the purge took" }
-        @if past.purges.is_empty() { p { "Nothing that is on record." } } @else {
+        @if past.purges.is_empty() { (super::nothing(past.unread.as_ref(), "Nothing that is on record.")) } @else {
             div class="scroll" tabindex="0" role="region" aria-label="What the purge took" {
                 table {
                     caption { "What was removed, and by which rule, the newest first" }
@@ -182,7 +231,7 @@ fn project_rows(project: &ProjectLanes, clock: Clock) -> Markup {
 fn images(disk: &Disk, clock: Clock) -> Markup {
     html! {
         h2 { "Images" }
-        @if disk.images.is_empty() { p { "None." } } @else {
+        @if disk.images.is_empty() { (super::nothing(disk.images_unread.as_ref(), "None.")) } @else {
             div class="scroll" tabindex="0" role="region" aria-label="Images on this host" {
                 table {
                     caption { "Images on this host, the largest first" }

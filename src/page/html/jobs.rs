@@ -43,10 +43,10 @@ fn outcomes(jobs: &Jobs, days: &[i64]) -> Markup {
     };
     html! {
         h2 { "Jobs and what came of them" }
-        @if there.is_empty() { p { "No job is on record of the last " (DAYS) " days." } } @else {
-            (picture("outcomes", "Jobs by day and outcome", &days.iter().map(column).collect::<Vec<_>>(), things))
+        @if there.is_empty() { (super::nothing(jobs.unread.as_ref(), &format!("No job is on record of the last {DAYS} days."))) } @else {
+            (picture("outcomes", "Jobs by day (UTC) and outcome", &days.iter().map(column).collect::<Vec<_>>(), things))
             (legend("outcomes", there.iter().map(|outcome| (Fill::of(*outcome), sign(words::of_outcome(outcome.word()))))))
-            (table("outcomes-table", "Jobs by day and outcome", &there.iter().map(|outcome| badge(words::of_outcome(outcome.word()))).collect::<Vec<_>>(), days, |day, index| {
+            (table("outcomes-table", "Jobs by day (UTC) and outcome", &there.iter().map(|outcome| badge(words::of_outcome(outcome.word()))).collect::<Vec<_>>(), days, |day, index| {
                 let number = count(day, there[index]);
                 (number > 0).then(|| number.to_string())
             }))
@@ -80,10 +80,10 @@ fn stages(jobs: &Jobs, days: &[i64]) -> Markup {
     };
     html! {
         h2 { "How long stages take" }
-        @if names.is_empty() { p { "No stage is on record of the last " (DAYS) " days." } } @else {
-            (picture("stages", "Mean duration of each stage by day, one on the other", &days.iter().map(column).collect::<Vec<_>>(), time))
+        @if names.is_empty() { (super::nothing(jobs.unread.as_ref(), &format!("No stage is on record of the last {DAYS} days."))) } @else {
+            (picture("stages", "Mean duration of each stage by day (UTC), one on the other", &days.iter().map(column).collect::<Vec<_>>(), time))
             (legend("stages", names.iter().enumerate().map(|(index, name)| (Fill::nth(index), html! { (name) }))))
-            (table("stages-table", "Mean (longest) duration by day and stage", &names.iter().map(|name| html! { (name) }).collect::<Vec<_>>(), days, |day, index| {
+            (table("stages-table", "Mean (longest) duration by day (UTC) and stage", &names.iter().map(|name| html! { (name) }).collect::<Vec<_>>(), days, |day, index| {
                 find(day, &names[index]).map(|row: &StageDay| format!("{} ({})", time(number(row.mean_ms) / 1000.0), time(number(row.max_ms) / 1000.0)))
             }))
         }
@@ -108,10 +108,10 @@ fn pulls(jobs: &Jobs, days: &[i64]) -> Markup {
     let heads = ["✓ pulled", "✕ failed", "Bytes", "Mean time"].map(|head| html! { (head) });
     html! {
         h2 { "Pulls of images" }
-        @if jobs.pulls.is_empty() { p { "No pull is on record of the last " (DAYS) " days." } } @else {
-            (picture("pulls", "Pulls by day", &days.iter().map(column).collect::<Vec<_>>(), things))
+        @if jobs.pulls.is_empty() { (super::nothing(jobs.unread.as_ref(), &format!("No pull is on record of the last {DAYS} days."))) } @else {
+            (picture("pulls", "Pulls by day (UTC)", &days.iter().map(column).collect::<Vec<_>>(), things))
             (legend("pulls", fills.into_iter().zip(heads.iter().cloned())))
-            (table("pulls-table", "Pulls by day", &heads, days, |day, index| {
+            (table("pulls-table", "Pulls by day (UTC)", &heads, days, |day, index| {
                 let sum = |good| of(day, good).map(|row| row.count).sum::<u64>();
                 match index {
                     0 | 1 => Some(sum(index == 0)).filter(|count| *count > 0).map(|count| count.to_string()),
@@ -130,7 +130,7 @@ fn things(value: f64) -> String {
 
 /// `of` names the plot in the page.
 fn picture(of: &str, name: &str, shown: &[Column], figure: impl Fn(f64) -> String) -> Markup {
-    html! { div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } { (columns(&plot(of), name, shown, figure)) } }
+    html! { div class="scroll" tabindex="0" role="region" aria-label={ "Picture: " (name) } { (columns(&plot(of), name, "UTC", shown, figure)) } }
 }
 
 /// What the pieces of a picture stand for, in the order in which they stand on one another. A sample brings its pattern with it, so that
@@ -168,7 +168,7 @@ fn table(id: &str, name: &str, heads: &[Markup], days: &[i64], cell: impl Fn(i64
             div class="scroll" tabindex="0" role="region" aria-label={ "Table: " (name) } {
                 table {
                     caption { (name) }
-                    thead { tr { th scope="col" { "Day" } @for head in heads { th scope="col" { (head) } } } }
+                    thead { tr { th scope="col" { "Day (UTC)" } @for head in heads { th scope="col" { (head) } } } }
                     tbody { @for day in days.iter().rev() { tr {
                         th scope="row" { (date(*day)) }
                         @for index in 0..heads.len() { td { (cell(*day, index).unwrap_or_default()) } }
@@ -211,6 +211,7 @@ mod tests {
             outcomes: vec![OutcomeDay { day, outcome: JobOutcome::Success, count: 7 }],
             stages: vec![StageDay { day: day - DAY, stage: "<b>".into(), count: 2, mean_ms: 1500, max_ms: 2000 }],
             pulls: vec![PullDay { day, result: "denied".into(), count: 3, bytes: 0, mean_ms: 10 }],
+            unread: None,
         };
         let text: String = parts(&jobs, day).into_iter().map(|part| part.html).collect();
         assert_eq!(text.matches("<th scope=\"row\">").count(), 3 * 14, "{text}");
@@ -221,5 +222,20 @@ mod tests {
         assert!(text.contains("&lt;b&gt;") && !text.contains("<b>"), "{text}");
         let none: String = parts(&Jobs::default(), day).into_iter().map(|part| part.html).collect();
         assert!(none.contains("No job is on record") && !none.contains("<svg"), "{none}");
+    }
+
+    #[test]
+    fn days_say_where_they_begin() {
+        let jobs =
+            Jobs { outcomes: vec![OutcomeDay { day: 0, outcome: JobOutcome::Success, count: 7 }], ..Jobs::default() };
+        let text = super::super::as_read(&parts(&jobs, 0));
+        assert!(text.contains("Jobs by day (UTC) and outcome Day (UTC)") && text.contains("01-01 UTC"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_told_as_nothing() {
+        let text = super::super::as_read(&parts(&Jobs { unread: Some("disk I/O error".into()), ..Jobs::default() }, 0));
+        assert_eq!(text.matches("can't be read: disk I/O error").count(), 3, "{text}");
+        assert!(!text.contains("on record"), "{text}");
     }
 }

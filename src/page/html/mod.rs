@@ -175,6 +175,21 @@ fn badge(look: Look) -> Markup {
     html! { span class={ "badge " (look.class) } { span aria-hidden="true" { (look.glyph) } " " (look.word) } }
 }
 
+/// Why the chain starts nothing.
+fn nothing_is_started(held: &str) -> Markup {
+    html! { p class="notice warn" { span aria-hidden="true" { "‖ " } "Nothing is started: " (held) "." } }
+}
+
+/// That something is not known, and why: it is not the same as that there is nothing.
+fn unread(why: &str) -> Markup {
+    html! { p class="problem" { span aria-hidden="true" { "✕ " } "can't be read: " (why) } }
+}
+
+/// That there is nothing, where that is known.
+fn nothing(unread_why: Option<&String>, words: &str) -> Markup {
+    unread_why.map_or_else(|| html! { p { (words) } }, |why| unread(why))
+}
+
 /// A long name that may go on in the next line where one of its parts ends.
 fn breakable(name: &str) -> Markup {
     html! { @for part in name.split_inclusive(['/', ':', '@']) { (part) wbr; } }

@@ -29,18 +29,18 @@ pub fn blocker<'a>(whole: &Graph<'a>, project: &ProjectLine) -> Option<&'a Proje
     whole.nodes.values().find(|other| other.path == path).copied()
 }
 
-/// Its parts; `whole` is the chain, and `around` the project with what is around it, drawn as `layout` says.
+/// Its parts; `whole` is the chain, `held` why it starts nothing, and `around` the project with what is around it, drawn as `layout` says.
 #[must_use]
 pub fn parts(
     base: &str,
     project: &ProjectLine,
-    whole: &Graph<'_>,
+    (whole, held): (&Graph<'_>, Option<&str>),
     (around, layout): (&Graph<'_>, &Layout),
     past: &ProjectPast,
     clock: Clock,
 ) -> Vec<Part> {
     vec![
-        Part::new("summary", &summary(base, project, blocker(whole, project), clock)),
+        Part::new("summary", &summary(base, project, blocker(whole, project), held, clock)),
         Part::new("graph", &graph(base, project, around, layout)),
         Part::new("edges", &edges(base, project, whole)),
         Part::new("starts", &starts(project, past, clock)),
@@ -48,10 +48,17 @@ pub fn parts(
     ]
 }
 
-fn summary(base: &str, project: &ProjectLine, blocker: Option<&ProjectLine>, clock: Clock) -> Markup {
+fn summary(
+    base: &str,
+    project: &ProjectLine,
+    blocker: Option<&ProjectLine>,
+    held: Option<&str>,
+    clock: Clock,
+) -> Markup {
     html! {
         p class="state" { (badge(words::of_project(&project.state))) " since " (time(clock, &project.since)) @if project.paused { " · paused" } }
         @if project.state != "fresh" { p { (project.words) "." } }
+        @if let Some(held) = held { (super::nothing_is_started(held)) }
         @if let Some(blocker) = blocker {
             p class="notice warn" {
                 span aria-hidden="true" { "◆ " } a href={ (base) "/chain/" (blocker.id) } { (blocker.path) } " is in the way: " (blocker.words)
@@ -62,7 +69,7 @@ fn summary(base: &str, project: &ProjectLine, blocker: Option<&ProjectLine>, clo
         @if let Some(old) = project.old_base() {
             p class="notice warn" { (badge(words::ON_OLD_BASE)) " since " (time(clock, &old.since)) ": " (old.words) }
         }
-        @for problem in project.problems.iter().chain(&project.findings) {
+        @for problem in project.wrong() {
             p class="problem" { span aria-hidden="true" { "✕ " } (problem) }
         }
         dl class="facts" {
@@ -119,7 +126,7 @@ fn edges(base: &str, project: &ProjectLine, whole: &Graph<'_>) -> Markup {
 fn starts(project: &ProjectLine, past: &ProjectPast, clock: Clock) -> Markup {
     html! {
         h2 { "Started by the chain" }
-        @if past.starts.is_empty() { p { "Nothing that is on record." } } @else {
+        @if past.starts.is_empty() { (super::nothing(past.unread.as_ref(), "Nothing that is on record.")) } @else {
             div class="scroll" tabindex="0" role="region" aria-label="What the chain has started" {
                 table {
                     caption { "The last starts, the newest first" }
@@ -139,7 +146,7 @@ fn starts(project: &ProjectLine, past: &ProjectPast, clock: Clock) -> Markup {
 fn events(project: &ProjectLine, past: &ProjectPast, clock: Clock) -> Markup {
     html! {
         h2 { "Events from GitLab" }
-        @if past.events.is_empty() { p { "None that are on record. The timer finds what happens all the same." } } @else {
+        @if past.events.is_empty() { (super::nothing(past.unread.as_ref(), "None that are on record. The timer finds what happens all the same.")) } @else {
             div class="scroll" tabindex="0" role="region" aria-label="Events from GitLab" {
                 table {
                     caption { "The last events, the newest first" }
@@ -171,7 +178,7 @@ mod tests {
         let around = whole.around(4, 1, None);
         let layout = svg::place(&around);
         let past = ProjectPast::default();
-        let parts = parts("/w", &status.projects[3], &whole, (&around, &layout), &past, Clock::Bare);
+        let parts = parts("/w", &status.projects[3], (&whole, None), (&around, &layout), &past, Clock::Bare);
         let html = |id: &str| &parts.iter().find(|part| part.id == id).expect("the part").html;
         assert!(
             html("summary").contains("<a href=\"/w/chain/1\">images/base</a> is in the way: failed"),
@@ -181,5 +188,21 @@ mod tests {
         for upstream in [2, 3] {
             assert!(html("edges").contains(&format!("href=\"/w/chain/{upstream}\"")), "{}", html("edges"));
         }
+    }
+
+    #[test]
+    fn each_projects_page_says_why_the_chain_starts_nothing_and_what_cannot_be_read() {
+        let status = diamond();
+        let whole = Graph::of(&status);
+        let layout = svg::place(&whole);
+        let read = |held| {
+            let past = ProjectPast { unread: Some("the disk is <full>".into()), ..ProjectPast::default() };
+            let parts = parts("/w", &status.projects[3], (&whole, held), (&whole, &layout), &past, Clock::Bare);
+            super::super::as_read(&parts)
+        };
+        assert!(read(Some("dry_run is <set>")).contains("Nothing is started: dry_run is &lt;set&gt;."));
+        assert!(!read(None).contains("Nothing is started"));
+        assert_eq!(read(None).matches("can't be read: the disk is &lt;full&gt;").count(), 2);
+        assert!(!read(None).contains("on record"), "{}", read(None));
     }
 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Clock, badge, linked, span, time};
 use crate::page::view::seconds;
-use crate::page::view::timeline::{Bar, Rebuild};
+use crate::page::view::timeline::{Bar, Rebuild, told};
 use crate::page::words;
 
 /// Pixels of a row.
@@ -13,7 +13,7 @@ const ROW: usize = 26;
 const NAMES: f64 = 190.0;
 /// Pixels that time takes.
 const TIME: f64 = 760.0;
-/// Most bars that are drawn.
+/// Bars that are drawn, unless more of them run or have failed.
 const DRAWN: usize = 40;
 
 pub(super) fn timeline(rebuild: &Rebuild, clock: Clock, link: impl Fn(i64) -> String) -> Markup {
@@ -63,7 +63,7 @@ fn picture(rebuild: &Rebuild) -> Markup {
     let end = known.filter_map(|date| seconds(date)).max().unwrap_or(begin);
     let whole = (end - begin).max(1) as f64 * if rebuild.ended.is_none() { 1.1 } else { 1.0 };
     let at = |date: &str| NAMES + (seconds(date).unwrap_or(begin) - begin) as f64 / whole * TIME;
-    let bars = &rebuild.bars[..rebuild.bars.len().min(DRAWN)];
+    let bars = drawn(rebuild);
     let height = bars.len() * ROW + 8;
     let width = format!("{:.0}", NAMES + TIME + 10.0);
     html! {
@@ -88,8 +88,14 @@ fn picture(rebuild: &Rebuild) -> Markup {
                 }
             }
         }
-        @if rebuild.pipelines > DRAWN { p { "And " (rebuild.pipelines - DRAWN) " more pipelines." } }
+        @if let left @ 1.. = rebuild.pipelines - bars.len() { p { "And " (left) " more pipelines." } }
     }
+}
+
+/// The bars of the picture: whatever it leaves out has succeeded, and was not the slowest.
+fn drawn(rebuild: &Rebuild) -> Vec<Bar> {
+    let others = rebuild.bars.iter().filter(|bar| bar.outcome != "success").count();
+    told(rebuild.bars.clone(), rebuild.slowest.as_ref(), DRAWN.max(others + 1))
 }
 
 fn between(from: &str, to: &str) -> i64 {
@@ -98,4 +104,44 @@ fn between(from: &str, to: &str) -> i64 {
 
 fn took(bar: &Bar) -> i64 {
     bar.ended.as_deref().map_or(0, |ended| between(&bar.began, ended))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rebuild(outcome: impl Fn(i64) -> &'static str) -> Rebuild {
+        let bar = |pipeline: i64| Bar {
+            project: pipeline,
+            path: format!("p/{pipeline}"),
+            pipeline,
+            url: None,
+            began: crate::page::view::date(pipeline * 60_000),
+            ended: Some(crate::page::view::date(pipeline * 60_000 + if pipeline == 90 { 3_600_000 } else { 60_000 })),
+            outcome: outcome(pipeline).into(),
+            reason: None,
+        };
+        let bars: Vec<Bar> = (0..100).map(bar).collect();
+        Rebuild { began: bars[0].began.clone(), ended: None, pipelines: 100, slowest: Some(bars[90].clone()), bars }
+    }
+
+    fn shown(rebuild: &Rebuild) -> (usize, String) {
+        let text = picture(rebuild).into_string();
+        (text.matches("class=\"bar\"").count(), text)
+    }
+
+    #[test]
+    fn the_slow_link_and_what_runs_or_failed_are_drawn_however_late_they_began() {
+        let (count, text) = shown(&rebuild(|pipeline| match pipeline {
+            80 => "failed",
+            99 => "running",
+            _ => "success",
+        }));
+        assert_eq!(count, DRAWN, "{text}");
+        for wanted in ["p/0:", "p/80: failed", "p/90: succeeded, 1h", "p/99: running", "And 60 more pipelines"] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+        let (count, text) = shown(&rebuild(|pipeline| if pipeline < 50 { "failed" } else { "success" }));
+        assert!(count == 51 && text.contains("p/49: failed") && text.contains("p/90: succeeded"), "{text}");
+    }
 }

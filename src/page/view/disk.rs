@@ -13,12 +13,14 @@ pub struct Disk {
     pub file_systems: Vec<FileSystem>,
     /// Bytes of all lanes that were measured.
     pub lane_bytes: u64,
-    /// Bytes of all images; shared layers count for each.
-    pub image_bytes: u64,
+    /// Bytes of all images; shared layers count for each. None: they can't be read.
+    pub image_bytes: Option<u64>,
     /// What each project keeps, the largest first.
     pub projects: Vec<ProjectLanes>,
     /// All images, the largest first.
     pub images: Vec<ImageRow>,
+    /// Why images can't be read; none: they were.
+    pub images_unread: Option<String>,
 }
 
 /// The lanes of a project.
@@ -36,7 +38,7 @@ pub struct ProjectLanes {
 
 /// The disks, from what the executor lists.
 #[must_use]
-pub fn disk(file_systems: Vec<FileSystem>, lanes: Vec<LaneRow>, mut images: Vec<ImageRow>) -> Disk {
+pub fn disk(file_systems: Vec<FileSystem>, lanes: Vec<LaneRow>, images: Result<Vec<ImageRow>, String>) -> Disk {
     let mut projects: BTreeMap<(String, i64), ProjectLanes> = BTreeMap::new();
     for lane in lanes {
         let project = projects.entry((lane.instance.clone(), lane.project_id)).or_insert_with(|| ProjectLanes {
@@ -53,13 +55,18 @@ pub fn disk(file_systems: Vec<FileSystem>, lanes: Vec<LaneRow>, mut images: Vec<
     for project in &mut projects {
         project.lanes.sort_by(|one, other| other.bytes.cmp(&one.bytes).then(one.lane.cmp(&other.lane)));
     }
+    let (mut images, images_unread) = match images {
+        Ok(images) => (images, None),
+        Err(why) => (Vec::new(), Some(why)),
+    };
     images.sort_by(|one, other| other.bytes.cmp(&one.bytes).then(one.names.cmp(&other.names)));
     Disk {
         lane_bytes: projects.iter().map(|project| project.bytes).sum(),
-        image_bytes: images.iter().map(|image| image.bytes).sum(),
+        image_bytes: images_unread.is_none().then(|| images.iter().map(|image| image.bytes).sum()),
         file_systems,
         projects,
         images,
+        images_unread,
     }
 }
 
@@ -85,10 +92,13 @@ mod tests {
             goes_by: None,
         };
         let lanes = vec![lane(1, "cache", Some(5)), lane(2, "builds-0", Some(9)), lane(1, "builds-0", Some(7))];
-        let found = disk(vec![], [lanes, vec![lane(2, "cache", None)]].concat(), vec![]);
+        let found = disk(vec![], [lanes, vec![lane(2, "cache", None)]].concat(), Ok(vec![]));
         let paths: Vec<(&str, u64)> =
             found.projects.iter().map(|project| (project.project.as_str(), project.bytes)).collect();
         assert_eq!((paths, found.lane_bytes), (vec![("g/1", 12), ("g/2", 9)], 21));
         assert_eq!(found.projects[0].lanes[0].lane, "builds-0");
+        assert_eq!((found.image_bytes, found.images_unread), (Some(0), None));
+        let found = disk(vec![], vec![], Err("podman is broken".into()));
+        assert_eq!((found.image_bytes, found.images_unread.as_deref()), (None, Some("podman is broken")));
     }
 }

@@ -25,6 +25,8 @@ pub struct Chain {
     pub rebuild: Option<timeline::Rebuild>,
     /// By project, why its last success was built, in words.
     pub built_because: BTreeMap<i64, String>,
+    /// Why what the chain has started can't be read, in whole or in part; none: it was.
+    pub unread: Option<String>,
 }
 
 /// Why a success was built, in words; none: nobody knows any more.
@@ -41,6 +43,8 @@ pub struct ProjectPast {
     pub events: Vec<EventLine>,
     /// Starts, the newest first.
     pub starts: Vec<StartLine>,
+    /// Why they can't be read; none: they were.
+    pub unread: Option<String>,
 }
 
 /// What the chain's audit finds without asking anybody.

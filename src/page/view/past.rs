@@ -2,16 +2,23 @@
 
 use serde::Serialize;
 
+use crate::protocol::admin::FileSystem;
 use crate::protocol::history::{DiskRow, OutcomeDay, PullDay, PurgeRow, StageDay};
 
 /// Milliseconds of a day.
 pub const DAY: i64 = 86_400_000;
 /// The days that are shown.
 pub const DAYS: i64 = 14;
+/// Purges that are shown.
+const PURGES: usize = 50;
 /// Samples that say nothing of a rate: too short a time, in milliseconds.
 const RATE_OVER: i64 = 2 * 3_600_000;
 /// The time that a rate is taken from, in milliseconds.
 const RATE_OF: i64 = 3 * DAY;
+/// Two samples with more time between them have a gap between them, in milliseconds: the daemon was off.
+const GAP: i64 = 3_600_000;
+/// Part of a file system that somebody has cleared up, and no job that has ended, where so much more is free than in a day before.
+const CLEARED: u64 = 50;
 
 /// The jobs of the past days.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -22,6 +29,8 @@ pub struct Jobs {
     pub stages: Vec<StageDay>,
     /// Pulls by day.
     pub pulls: Vec<PullDay>,
+    /// Why what was can't be read; none: it was.
+    pub unread: Option<String>,
 }
 
 /// The disks of the past days.
@@ -31,6 +40,8 @@ pub struct DiskPast {
     pub file_systems: Vec<Samples>,
     /// What the purge took, the newest first.
     pub purges: Vec<PurgeRow>,
+    /// Why what was can't be read; none: it was.
+    pub unread: Option<String>,
 }
 
 /// A file system over time.
@@ -40,62 +51,142 @@ pub struct Samples {
     pub path: String,
     /// When, in milliseconds since 1970, and how many bytes were free then; the oldest first.
     pub free: Vec<(i64, u64)>,
-    /// Bytes that are free in a day less than before, at the rate of the last days; negative: more. None: not known yet.
+    /// The same of inodes; empty where it has no bound of them.
+    pub free_inodes: Vec<(i64, u64)>,
+    /// The samples after which there was none for over an hour.
+    pub gaps: Vec<i64>,
+    /// Bytes that are free in a day less than before, at the rate of the last days without what the purge took; negative: more. None: not
+    /// known.
     pub bytes_a_day: Option<i64>,
     /// When as little is free as the purge keeps, at this rate, in milliseconds since 1970; none: not at this rate.
     pub limit_at: Option<i64>,
+    /// Whether it is the purge that has kept it from filling: it would fill, and as little was free before the purge took something.
+    pub kept_by_purge: bool,
+    /// As `bytes_a_day`, of inodes.
+    pub inodes_a_day: Option<i64>,
+    /// As `limit_at`, of inodes.
+    pub inodes_limit_at: Option<i64>,
+    /// As `kept_by_purge`, of inodes.
+    pub inodes_kept_by_purge: bool,
+    /// Bytes that the purge took from it since the first sample, as far as they were measured.
+    pub purged_bytes: u64,
 }
 
-/// The disks' past, of looks at file systems in any order. `kept_free`: how much the purge keeps free on the file system of a path.
+/// The disks' past, of looks at file systems in any order, and of purges, the newest first. `now` has the file systems with how much the
+/// purge keeps free; of samples about `most` are kept.
 #[must_use]
-pub fn disk_past(
-    rows: &[DiskRow],
-    purges: Vec<PurgeRow>,
-    kept_free: impl Fn(&str) -> Option<u64>,
-    most: usize,
-) -> DiskPast {
-    let mut file_systems: Vec<Samples> = Vec::new();
+pub fn disk_past(rows: &[DiskRow], mut purges: Vec<PurgeRow>, now: &[FileSystem], most: usize) -> DiskPast {
+    let mut paths: Vec<&str> = Vec::new();
     for row in rows {
-        let index = match file_systems.iter().position(|known| known.path == row.path) {
-            Some(index) => index,
-            None => {
-                file_systems.push(Samples { path: row.path.clone(), ..Samples::default() });
-                file_systems.len() - 1
-            }
-        };
-        file_systems[index].free.push((row.at, row.free_bytes));
+        if !paths.contains(&row.path.as_str()) {
+            paths.push(&row.path);
+        }
     }
-    for of in &mut file_systems {
-        of.free.sort_unstable();
-        let rate = rate(&of.free);
-        of.bytes_a_day = rate.map(|rate| whole(-rate * per_day()));
-        let last = of.free.last().copied();
-        of.limit_at =
-            last.zip(rate).zip(kept_free(&of.path)).and_then(|((last, rate), kept)| reaches(last, rate, kept));
-        of.free = thinned(&of.free, most);
-    }
-    DiskPast { file_systems, purges }
+    let of_path = |path: &&str| {
+        let mut rows: Vec<&DiskRow> = rows.iter().filter(|row| row.path == **path).collect();
+        rows.sort_unstable_by_key(|row| row.at);
+        samples(&rows, &purges, now.iter().find(|of| of.path == **path), most)
+    };
+    let file_systems = paths.iter().map(of_path).collect();
+    purges.truncate(PURGES);
+    DiskPast { file_systems, purges, unread: None }
 }
 
-/// Bytes in a millisecond by which what is free grows, by least squares over the last days.
-#[allow(clippy::cast_precision_loss, reason = "bytes and times, for a rate")]
-fn rate(free: &[(i64, u64)]) -> Option<f64> {
-    let end = free.last()?.0;
-    let recent: Vec<(f64, f64)> = free
-        .iter()
-        .filter(|(at, _)| *at >= end - RATE_OF)
-        .map(|(at, bytes)| ((at - end) as f64, *bytes as f64))
-        .collect();
-    let begin = recent.first()?.0;
-    if -begin < RATE_OVER as f64 {
-        return None;
+/// A file system, of looks at it, the oldest first.
+fn samples(rows: &[&DiskRow], purges: &[PurgeRow], now: Option<&FileSystem>, most: usize) -> Samples {
+    let Some((first, last)) = rows.first().zip(rows.last()) else { return Samples::default() };
+    let has_images = rows.iter().any(|row| row.images_bytes.is_some());
+    let has_lanes = rows.iter().any(|row| row.lanes_bytes.is_some());
+    let of_it = |purge: &&PurgeRow| purge.at >= first.at && if purge.kind == "image" { has_images } else { has_lanes };
+    let mut purged: Vec<i64> = purges.iter().filter(of_it).map(|purge| purge.at).collect();
+    purged.sort_unstable();
+    let all = |of: fn(&DiskRow) -> u64| rows.iter().map(|row| (row.at, of(row))).collect::<Vec<_>>();
+    let bytes = Outlook::of(&all(|row| row.free_bytes), last.bytes, now.map(|now| now.kept_free_bytes), &purged);
+    let mut of = Samples {
+        path: last.path.clone(),
+        bytes_a_day: bytes.a_day,
+        limit_at: bytes.limit_at,
+        kept_by_purge: bytes.kept_by_purge,
+        purged_bytes: purges.iter().filter(of_it).filter_map(|purge| purge.bytes).sum(),
+        ..Samples::default()
+    };
+    let counts_inodes = last.inodes > 0;
+    if counts_inodes {
+        let kept = now.map(|now| now.kept_free_inodes);
+        let inodes = Outlook::of(&all(|row| row.free_inodes), last.inodes, kept, &purged);
+        (of.inodes_a_day, of.inodes_limit_at) = (inodes.a_day, inodes.limit_at);
+        of.inodes_kept_by_purge = inodes.kept_by_purge;
     }
-    let count = recent.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| recent.iter().map(of).sum::<f64>() / count;
-    let (time, bytes) = (mean(|one| one.0), mean(|one| one.1));
-    let together: f64 = recent.iter().map(|one| (one.0 - time) * (one.1 - bytes)).sum();
-    let alone: f64 = recent.iter().map(|one| (one.0 - time).powi(2)).sum();
-    (alone > 0.0).then(|| together / alone)
+    let step = rows.len().div_ceil(most.max(1));
+    for run in rows.chunk_by(|one, next| next.at - one.at <= GAP) {
+        of.gaps.extend(of.free.last().map(|(at, _)| *at));
+        for row in thinned(run, step) {
+            of.free.push((row.at, row.free_bytes));
+            if counts_inodes {
+                of.free_inodes.push((row.at, row.free_inodes));
+            }
+        }
+    }
+    of
+}
+
+/// How it goes on with what is free: bytes, or inodes.
+struct Outlook {
+    a_day: Option<i64>,
+    limit_at: Option<i64>,
+    kept_by_purge: bool,
+}
+
+impl Outlook {
+    /// Of samples, the oldest first, of a file system with `all` of it, of which `kept` are to be free. `purged` has the times at which the
+    /// purge took something from it, the first one first.
+    fn of(free: &[(i64, u64)], all: u64, kept: Option<u64>, purged: &[i64]) -> Self {
+        let (rate, last) = (rate(free, all, purged), free.last().copied());
+        let was_as_low = |(_, now): (i64, u64)| {
+            let last = purged.last();
+            last.is_some_and(|last| free.iter().any(|(at, free)| at < last && *free <= now))
+        };
+        Self {
+            a_day: rate.map(|rate| whole(-rate * per_day())),
+            limit_at: last.zip(rate).zip(kept).and_then(|((last, rate), kept)| reaches(last, rate, kept)),
+            kept_by_purge: rate.is_none_or(|rate| rate < 0.0) && last.is_some_and(was_as_low),
+        }
+    }
+}
+
+/// What of it becomes free in a millisecond, by least squares over the last days: one slope for all the times between which something was
+/// cleared up. What a job takes and gives back is between them, and comes to nothing.
+#[allow(clippy::cast_precision_loss, reason = "bytes and times, for a rate")]
+fn rate(free: &[(i64, u64)], all: u64, purged: &[i64]) -> Option<f64> {
+    let end = free.last()?.0;
+    let recent = &free[free.partition_point(|(at, _)| *at < end - RATE_OF)..];
+    let purges_until = |at: i64| purged.partition_point(|purge| *purge <= at);
+    let mut is_cleared = false;
+    let between = recent.chunk_by(|(before, less), (at, more)| {
+        let purged = purges_until(*before) < purges_until(*at);
+        // What the purge took goes in the background.
+        let still = is_cleared && more > less;
+        is_cleared = purged || still || is_by_others(free, *before, more.saturating_sub(*less), *more, all);
+        !is_cleared
+    });
+    let (mut length, mut together, mut alone) = (0, 0.0, 0.0);
+    for run in between {
+        let count = run.len() as f64;
+        length += run[run.len() - 1].0 - run[0].0;
+        let (time, value) = (
+            run.iter().map(|(at, _)| (at - end) as f64).sum::<f64>() / count,
+            run.iter().map(|(_, value)| *value as f64).sum::<f64>() / count,
+        );
+        together += run.iter().map(|(at, free)| ((at - end) as f64 - time) * (*free as f64 - value)).sum::<f64>();
+        alone += run.iter().map(|(at, _)| ((at - end) as f64 - time).powi(2)).sum::<f64>();
+    }
+    (length >= RATE_OVER && alone > 0.0).then(|| together / alone)
+}
+
+/// Whether what became free between two samples, of which the first was `before`, is more than a job that ends gives back.
+fn is_by_others(free: &[(i64, u64)], before: i64, more: u64, value: u64, all: u64) -> bool {
+    let mut day = free.iter().filter(|(at, _)| (before - DAY..=before).contains(at));
+    more > all / CLEARED && day.all(|(_, free)| *free < value)
 }
 
 /// When what is free has fallen to `kept`; within ten years.
@@ -111,10 +202,9 @@ fn reaches((at, free): (i64, u64), rate: f64, kept: u64) -> Option<i64> {
     (rest < 3650.0 * per_day()).then(|| at + whole(rest))
 }
 
-/// At most so many of them, evenly, the last one among them.
-fn thinned<T: Copy>(all: &[T], most: usize) -> Vec<T> {
-    let step = all.len().div_ceil(most.max(1)).max(1);
-    let mut kept: Vec<T> = all.iter().rev().step_by(step).copied().collect();
+/// Each of so many, the last one among them.
+fn thinned<T: Copy>(all: &[T], step: usize) -> Vec<T> {
+    let mut kept: Vec<T> = all.iter().rev().step_by(step.max(1)).copied().collect();
     kept.reverse();
     kept
 }
@@ -141,8 +231,20 @@ mod tests {
             bytes: 1 << 40,
             free_inodes: 0,
             inodes: 0,
-            lanes_bytes: None,
+            lanes_bytes: Some(0),
             images_bytes: None,
+        }
+    }
+
+    fn keeps(path: &str, kept_free_bytes: u64, kept_free_inodes: u64) -> FileSystem {
+        FileSystem {
+            path: path.into(),
+            bytes: 1 << 40,
+            free_bytes: 0,
+            kept_free_bytes,
+            inodes: 0,
+            free_inodes: 0,
+            kept_free_inodes,
         }
     }
 
@@ -151,17 +253,149 @@ mod tests {
         let mut rows: Vec<DiskRow> =
             (0..48).map(|hour| row(hour, "/a", 1_000_000 - u64::try_from(hour).unwrap_or(0) * 1000)).collect();
         rows.reverse();
-        let found = disk_past(&rows, vec![], |_| Some(853_000), 10);
+        let found = disk_past(&rows, vec![], &[keeps("/a", 853_000, 0)], 10);
         let of = &found.file_systems[0];
         assert_eq!((of.bytes_a_day, of.limit_at), (Some(24_000), Some(147 * 3_600_000)));
         assert!(of.free.len() <= 10 && of.free.last() == Some(&(47 * 3_600_000, 953_000)), "{of:?}");
+        assert!(of.gaps.is_empty() && of.free_inodes.is_empty() && !of.kept_by_purge, "{of:?}");
     }
 
     #[test]
     fn one_that_empties_and_one_that_is_hardly_known_reach_nothing() {
         let rows = [row(0, "/a", 5), row(5, "/a", 50), row(0, "/b", 50), row(1, "/b", 5)];
-        let found = disk_past(&rows, vec![], |_| Some(1), 10);
+        let found = disk_past(&rows, vec![], &[keeps("/a", 1, 0), keeps("/b", 1, 0)], 10);
         assert_eq!((found.file_systems[0].limit_at, found.file_systems[0].bytes_a_day < Some(0)), (None, true));
         assert_eq!((found.file_systems[1].limit_at, found.file_systems[1].bytes_a_day), (None, None));
+    }
+
+    #[test]
+    fn inodes_have_a_forecast_of_their_own_where_they_are_bounded() {
+        let of = |inodes| {
+            let row = |hour: i64| DiskRow {
+                free_inodes: 90_000 - u64::try_from(hour).expect("a number") * 100,
+                inodes,
+                ..row(hour, "/a", 1 << 39)
+            };
+            let rows: Vec<DiskRow> = (0..24).map(row).collect();
+            disk_past(&rows, vec![], &[keeps("/a", 1, 85_300)], 100).file_systems.remove(0)
+        };
+        let found = of(100_000);
+        assert_eq!((found.bytes_a_day, found.limit_at), (Some(0), None));
+        assert_eq!((found.inodes_a_day, found.inodes_limit_at), (Some(2400), Some(47 * 3_600_000)));
+        assert_eq!(found.free_inodes.last(), Some(&(23 * 3_600_000, 87_700)));
+        let found = of(0);
+        assert_eq!((found.inodes_a_day, found.inodes_limit_at, found.free_inodes.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn while_the_daemon_was_off_there_is_a_gap() {
+        let rows: Vec<DiskRow> =
+            (0..300).filter(|hour| !(100..120).contains(hour)).map(|hour| row(hour, "/a", 1)).collect();
+        let found = disk_past(&rows, vec![], &[], 40).file_systems.remove(0);
+        assert_eq!(found.gaps, [99 * 3_600_000]);
+        assert!(found.free.len() <= 42 && found.free.iter().any(|(at, _)| *at == found.gaps[0]), "{found:?}");
+    }
+
+    const GIB: u64 = 1 << 30;
+    /// Between two samples.
+    const EVERY: i64 = 600_000;
+
+    /// What becomes of a file system of 500 GiB in two weeks: free space by the time in milliseconds, and when the purge took something.
+    fn two_weeks(free: impl Fn(i64) -> u64, purged: &[i64]) -> Samples {
+        let row = |at: i64| DiskRow { at, bytes: 500 * GIB, ..row(0, "/a", free(at)) };
+        let rows: Vec<DiskRow> = (0..DAYS * DAY / EVERY).map(|number| row(number * EVERY)).collect();
+        let purge = |at: &i64| PurgeRow {
+            at: *at,
+            kind: "lane".into(),
+            name: "builds-0".into(),
+            project_path: None,
+            bytes: Some(40 * GIB),
+            age_s: 1,
+            rule: "min_free".into(),
+        };
+        let purges = purged.iter().rev().map(purge).collect();
+        disk_past(&rows, purges, &[keeps("/a", 50 * GIB, 0)], 100).file_systems.remove(0)
+    }
+
+    /// Bytes that ten GiB a day come to.
+    fn ten_a_day(time: i64) -> u64 {
+        10 * GIB * u64::try_from(time).expect("a time") / DAY.unsigned_abs()
+    }
+
+    #[track_caller]
+    fn expect_ten_a_day(of: &Samples) {
+        expect_about_ten_a_day(of, 50);
+    }
+
+    /// Within a part of it.
+    #[track_caller]
+    fn expect_about_ten_a_day(of: &Samples, part: i64) {
+        let (found, ten) = (of.bytes_a_day.expect("known"), i64::try_from(10 * GIB).expect("a number"));
+        assert!((found - ten).abs() < ten / part, "{found} instead of {ten}");
+        let (at, free) = of.free[of.free.len() - 1];
+        let days = i64::try_from((free - 50 * GIB) / (10 * GIB)).expect("a number");
+        let limit = of.limit_at.expect("it fills");
+        assert!((at + (days - 1) * DAY..at + (days + 2) * DAY).contains(&limit), "{limit}: {days} days from {at}");
+    }
+
+    /// Ten GiB a day, and forty go at once every four days, the first time after `phase`.
+    fn sawtooth(phase: i64) -> (impl Fn(i64) -> u64, Vec<i64>) {
+        let period = 4 * DAY;
+        let free = move |at: i64| 140 * GIB - ten_a_day((at + period - phase).rem_euclid(period));
+        (free, (0..4).map(|tooth| phase + tooth * period).filter(|at| *at < DAYS * DAY).collect())
+    }
+
+    #[test]
+    fn the_rate_is_that_between_purges_and_it_is_the_purge_that_keeps_the_disk() {
+        for phase in (1..4 * 24 * 6).step_by(7).map(|number| number * EVERY) {
+            let (free, purged) = sawtooth(phase);
+            let of = two_weeks(free, &purged);
+            expect_ten_a_day(&of);
+            assert!(of.kept_by_purge, "{phase}");
+            assert_eq!(of.purged_bytes, 40 * GIB * u64::try_from(purged.len()).expect("few"));
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_clears_up_is_no_purges_merit_and_changes_the_rate_as_little() {
+        for phase in (1..4 * 24 * 6).step_by(7).map(|number| number * EVERY) {
+            let of = two_weeks(sawtooth(phase).0, &[]);
+            expect_ten_a_day(&of);
+            assert!(!of.kept_by_purge && of.purged_bytes == 0, "{of:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_purge_took_may_take_hours_to_go() {
+        // The last one was six hours ago, and took two hours for its forty GiB.
+        let purged = DAYS * DAY - DAY / 4;
+        let gone = |at: i64| (40 * GIB).min(20 * GIB * u64::try_from(at - purged).unwrap_or(0) / 3_600_000);
+        expect_ten_a_day(&two_weeks(|at| 250 * GIB - ten_a_day(at) + gone(at), &[purged]));
+    }
+
+    #[test]
+    fn what_jobs_take_and_give_back_does_not_fill_a_disk() {
+        // Thirty GiB for an hour, every three hours.
+        let busy = |at: i64| if at / 3_600_000 % 3 == 0 { 30 * GIB } else { 0 };
+        expect_about_ten_a_day(&two_weeks(|at| 250 * GIB - ten_a_day(at) - busy(at), &[]), 10);
+        let of = two_weeks(|at| 250 * GIB - busy(at), &[]);
+        assert!(of.bytes_a_day.expect("known").unsigned_abs() < GIB, "{:?}", of.bytes_a_day);
+        let (free, purged) = sawtooth(DAY);
+        expect_about_ten_a_day(&two_weeks(|at| 50 * GIB + free(at) - busy(at), &purged), 8);
+    }
+
+    #[test]
+    fn a_disk_that_is_purged_all_the_time_has_no_rate_and_is_kept_by_that() {
+        let purged: Vec<i64> = (1..DAYS * DAY / EVERY).map(|number| number * EVERY - 1).collect();
+        let of = two_weeks(|at| 60 * GIB + at.unsigned_abs() / 600_000 % 3, &purged);
+        assert_eq!((of.bytes_a_day, of.limit_at, of.kept_by_purge), (None, None, true));
+    }
+
+    #[test]
+    fn a_purge_that_does_not_keep_up_keeps_nothing() {
+        let purged = DAYS * DAY - DAY;
+        let of = two_weeks(|at| 250 * GIB - ten_a_day(at) + if at >= purged { 5 * GIB } else { 0 }, &[purged]);
+        expect_ten_a_day(&of);
+        assert!(!of.kept_by_purge, "it was never as low as now");
     }
 }

@@ -22,7 +22,7 @@ pub struct Rebuild {
     pub pipelines: usize,
     /// Of those that have ended, the one that took longest; none where none took any time.
     pub slowest: Option<Bar>,
-    /// In the order in which they began. Of very many some are left out that succeeded, those that began last.
+    /// In the order in which they began. Of very many some are left out that succeeded, those that began last, but never the slowest.
     pub bars: Vec<Bar>,
 }
 
@@ -107,23 +107,30 @@ pub fn rebuild(status: &ChainStatus, links: &Links, events: &[PipelineEvent], ah
     let first = runs.first()?.began();
     let runs_still = runs.iter().any(|run| run.ended.is_none());
     let last = runs.iter().filter_map(|run| run.ended).max().filter(|_| !runs_still);
-    let slowest = runs.iter().filter(|run| run.took() > Some(0)).max_by_key(|run| run.took());
+    let slowest = runs.iter().filter(|run| run.took() > Some(0)).max_by_key(|run| run.took()).map(Run::bar);
     Some(Rebuild {
         began: date(first),
         ended: last.map(date),
         pipelines: runs.len(),
-        slowest: slowest.map(Run::bar),
-        bars: told(&runs).into_iter().map(Run::bar).collect(),
+        bars: told(runs.iter().map(Run::bar).collect(), slowest.as_ref(), BARS_MAX),
+        slowest,
     })
 }
 
-/// Those that are told: somebody may have to do something about what runs or has failed, so that is never left out for what has succeeded.
-fn told<'a, 'b>(runs: &'b [Run<'a>]) -> Vec<&'b Run<'a>> {
-    let mut order: Vec<(usize, &Run<'_>)> = runs.iter().enumerate().collect();
-    order.sort_by_key(|(place, run)| (run.outcome == "success", *place));
-    order.truncate(BARS_MAX);
+/// Those that are told, or drawn, in their order: the slowest, and what runs or has failed, which somebody may have to do something about,
+/// are never left out for what has succeeded.
+#[must_use]
+pub fn told(bars: Vec<Bar>, slowest: Option<&Bar>, most: usize) -> Vec<Bar> {
+    let rank = |bar: &Bar| match () {
+        () if slowest.is_some_and(|slowest| slowest.pipeline == bar.pipeline) => 0,
+        () if bar.outcome != "success" => 1,
+        () => 2,
+    };
+    let mut order: Vec<(usize, Bar)> = bars.into_iter().enumerate().collect();
+    order.sort_by_key(|(place, bar)| (rank(bar), *place));
+    order.truncate(most);
     order.sort_by_key(|(place, _)| *place);
-    order.into_iter().map(|(_, run)| run).collect()
+    order.into_iter().map(|(_, bar)| bar).collect()
 }
 
 fn take(run: &mut Run<'_>, event: &PipelineEvent) {
@@ -265,6 +272,10 @@ pub(super) mod tests {
         let found = rebuild(&status, &followed(&starts), &events, 0).expect("a rebuild");
         assert_eq!((found.ended, found.slowest.map(|bar| bar.pipeline)), (Some(date(second(5000))), Some(2001)));
         assert_eq!(found.bars.last().map(|bar| bar.outcome.as_str()), Some("failed"));
+        // It succeeds in the end, and is still the one that everybody waited for.
+        events.push(event(6000, 2001, "success"));
+        let found = rebuild(&status, &followed(&starts), &events, 0).expect("a rebuild");
+        assert_eq!(found.bars.last().map(|bar| (bar.pipeline, bar.outcome.as_str())), Some((2001, "success")));
     }
 
     #[test]
