@@ -251,6 +251,20 @@ fn an_installation_stays_of_its_kind_until_told_otherwise() {
 }
 
 #[test]
+fn no_service_may_leave_its_secrets_in_a_core_dump() {
+    let units = ["system/windlass.service"].map(str::to_owned).into_iter().chain(
+        ["system", "user"]
+            .iter()
+            .flat_map(|kind| ["", "-watch"].map(|part| format!("update/{kind}/windlass-update{part}.service"))),
+    );
+    for unit in units {
+        let text = fs::read_to_string(source("systemd").join(&unit)).unwrap();
+        // No hard limit: it would be that of jobs too.
+        assert!(text.lines().any(|line| line == "LimitCORE=0:infinity"), "{unit}");
+    }
+}
+
+#[test]
 fn the_page_takes_away_the_rules_for_selinux_that_a_purge_does() {
     let script = fs::read_to_string(source("scripts/package/daemon.sh")).unwrap();
     let (_, purge) = script.split_once("    purged)").unwrap();
