@@ -24,7 +24,8 @@ root, and as an ordinary user with subordinate ids. Containers have no network o
            1,000 hosts that listen to the feed; requests a day for 200 images from elsewhere
   update   a base image moves, three jobs build and push what is on it, a service is restarted: how long each part took (root alone, and a
            development build, since it is a test in a box)
-  page     a table of its own: time and bytes of pages for 20, 200 and 1,000 projects, and the daemon's CPU with 50 pages open
+  page     a table of its own: time and bytes of pages for 20, 200 and 1,000 projects, and the daemon's CPU with 50 pages open, while
+           nothing happens and while the chain changes
   watched  a stage with 50 pages open | with none, in eight turns
 
   --rounds N    measurements of each side, after a warm-up (default 9; stage takes five times, prepare twice as many)
@@ -138,12 +139,21 @@ if [[ -n $watched ]]; then
     printf -v "$1" %s "$(sed -n 's/.*"ours":\([0-9.e-]*\).*/\1/p' "$work/figure")"
   }
   watched_stage() { # VARIABLE: the same while 50 pages are open
-    local readers=() reader
+    local readers=() reader tries
+    rm -f "$work"/reader.*
     for ((reader = 0; reader < 50; reader++)); do
-      curl --silent --no-buffer --unix-socket "$work/run/page.sock" http://localhost/live/now >/dev/null &
+      curl --silent --fail --no-buffer --unix-socket "$work/run/page.sock" http://localhost/live/now >"$work/reader.$reader" &
       readers+=("$!")
     done
+    # Whoever was refused is no open page.
+    for ((tries = 0; $(grep -ls '^event: hello' "$work"/reader.* | wc -l) < 50; tries++)); do
+      ((tries < 100)) || die "not all 50 pages are told of changes"
+      sleep 0.2
+    done
     stage "$1"
+    for reader in "${readers[@]}"; do
+      kill -0 "$reader" 2>/dev/null || die "a page was closed while a stage was measured"
+    done
     kill "${readers[@]}" 2>/dev/null || true
     wait "${readers[@]}" 2>/dev/null || true
   }

@@ -2,13 +2,14 @@
 # Runs a command in a box: a system of its own with systemd as process 1, on a view of this machine's files that can be written and is
 # thrown away. For tests that install services, restart them, and have users; this machine sees nothing of it.
 #
-#   scripts/box.sh [--timeout SECONDS] [--boots NUMBER] [--share DIRECTORY]... [--root DIRECTORY] -- COMMAND [ARGUMENT...]
+#   scripts/box.sh [--timeout SECONDS] [--boots NUMBER] [--share DIRECTORY]... [--root DIRECTORY] [--over DIRECTORY] -- COMMAND [ARGUMENT...]
 #
 #   --timeout SECONDS   end the box, or each boot of it, after so long (default 600)
 #   --boots NUMBER      boot it so often, one time after the other on the same files (default 1), and run COMMAND in each, with WINDLASS_BOOT
 #                       set to 1, 2, ...; what ends all but the last is an orderly shutdown, or COMMAND with `systemctl poweroff --force --force`
 #   --share DIRECTORY   is seen in the box as it is here, read-only; for directories on file systems of their own, and with --root
 #   --root DIRECTORY    its files, such as another release of a distribution that was unpacked there (default: this machine's own)
+#   --over DIRECTORY    files that lie over those, such as packages that were unpacked there
 #
 # COMMAND is run by root in / once the box has booted. Its output comes out here, and its exit code is this script's, or 124 when the
 # time was over, or 125 when there was no box. There is no network but loopback. Needs root and systemd-nspawn.
@@ -16,7 +17,7 @@ set -euo pipefail
 
 fail() { echo "box.sh: $*" >&2; exit 125; }
 
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "$0"; }
 # shellcheck source=scripts/lib/machine.sh
 source "${BASH_SOURCE[0]%/*}/lib/machine.sh"
 machine_arguments "$@"
@@ -24,6 +25,7 @@ machine_arguments "$@"
 command -v systemd-nspawn >/dev/null || fail "systemd-nspawn is missing; scripts/prepare.sh --for test installs it"
 
 again=(bash "$0" --timeout "$limit" --boots "$boots" --root "$root")
+[[ -z $over ]] || again+=(--over "$over")
 for directory in "${shared[@]}"; do again+=(--share "$directory"); done
 # Where systemd is process 1, cgroups are its own but for those of a unit that it has given away.
 if [[ -z ${WINDLASS_BOX:-} && -d /run/systemd/system ]]; then
@@ -73,7 +75,10 @@ mount -t tmpfs -o mode=0755 none "$box"
 mkdir "$box"/{changes,work,root,talk,containers,state}
 # File systems of their own, which can be made small, and are still there in the next boot.
 for part in containers state; do mount -t tmpfs -o mode=0755 none "$box/$part"; done
-mount -t overlay none -o "lowerdir=$root,upperdir=$box/changes,workdir=$box/work" "$box/root"
+layers=$root
+# A layer may not lie within another.
+[[ -z $over ]] || { cp -a "$over" "$box/over" && layers=$box/over:$root; }
+mount -t overlay none -o "lowerdir=$layers,upperdir=$box/changes,workdir=$box/work" "$box/root"
 mkfifo "$box/talk/output"
 
 # podman in the box: what this machine's kernel may not offer it is not asked for.

@@ -148,6 +148,31 @@ if [[ $purpose == test && $family == debian && $EUID -eq 0 && ! -e target/packag
   fi
 fi
 
+# For a box with a systemd that waits for a reload (253 and later), where this machine's does not: Debian's backport, unpacked and never
+# installed, from lists of its own, so that this machine takes nothing else from there.
+newer=target/newer-systemd
+newer_systemd() {
+  local here=$PWD/$newer directory file
+  local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$here/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$here/lists"
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Acquire::Retries=3 -o APT::Sandbox::User=root)
+  rm -rf "$here" && mkdir -p "$here"/{lists/partial,archives,root} || return
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $(. /etc/os-release; echo "$VERSION_CODENAME")-backports main" \
+    >"$here/sources.list"
+  "${apt[@]}" update && (cd "$here/archives" && "${apt[@]}" download systemd libsystemd0 libsystemd-shared libpam-systemd) || return
+  for directory in bin sbin lib lib64; do
+    mkdir -p "$here/root/usr/$directory" && ln -s "usr/$directory" "$here/root/$directory" || return
+  done
+  for file in "$here"/archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$file" | tar -x --keep-directory-symlink -C "$here/root" || return
+  done
+  touch "$here/complete"
+}
+if [[ $purpose == test && $family == debian && $EUID -eq 0 && ! -e $newer/complete ]] \
+  && [[ $(systemctl --version | awk 'NR == 1 { print int($2) }') -lt 253 ]]; then
+  say "fetching a newer systemd into $newer"
+  newer_systemd || echo "prepare.sh: no newer systemd; the test with it will skip itself" >&2
+fi
+
 if ! command -v cargo >/dev/null; then
   echo "Rust is missing: install rustup (https://rustup.rs), then run this again." >&2
   exit 1

@@ -23,6 +23,7 @@ usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
 # shellcheck source=scripts/lib/machine.sh
 source scripts/lib/machine.sh
 machine_arguments "$@"
+[[ -z $over ]] || fail "there is no --over for a virtual machine"
 [[ $EUID -eq 0 ]] || fail "only root can make a machine that sees this one's files"
 missing=()
 for program in linux.uml busybox cpio mkfs.ext4; do command -v "$program" >/dev/null || missing+=("$program"); done

@@ -15,6 +15,7 @@ use support::account::Account;
 use support::chain::{Chain, TOKEN};
 use support::registry::Registry;
 use support::storage::Storage;
+use support::tls::{Certificate, Impostor};
 use support::tunnel::Tunnel;
 use support::wait::seconds;
 use support::{Host, Image, until};
@@ -51,7 +52,10 @@ fn run(host: &Host, arguments: &[&str]) -> Output {
 
 /// What doctor says, with its exit code.
 fn doctor(host: &Host, arguments: &[&str]) -> (i32, Value) {
-    let output = run(host, &[&["--json"], arguments].concat());
+    reported(&run(host, &[&["--json"], arguments].concat()))
+}
+
+fn reported(output: &Output) -> (i32, Value) {
     let text = String::from_utf8_lossy(&output.stdout);
     let report = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
@@ -149,7 +153,7 @@ fn what_is_wrong_with_configuration_runner_socket_and_disk_is_named_with_its_rem
     write_runner(&host, &gone);
     let (code, report) = doctor(&host, &["--only", "runner"]);
     assert_eq!(code, 1);
-    expect(&report, "runner-executables", "error", "windlass-gone is not there", "scripts/install.sh");
+    expect(&report, "runner-executables", "error", "windlass-gone is not there", "install the package windlass again");
 
     fs::write(host.config(), fs::read_to_string(host.config()).unwrap() + "\n[jobs]\n").unwrap();
     // By the defaults podman would be this machine's own.
@@ -207,6 +211,32 @@ fn root_asks_the_podman_of_the_services_user() {
 }
 
 #[test]
+fn ulimits_with_which_no_container_starts_are_named_with_those_that_do() {
+    if !nix::unistd::getuid().is_root() {
+        return eprintln!("SKIPPED: a rootless podman takes its own limits");
+    }
+    // A host that is a container itself: lower limits, and nobody may raise them.
+    let on_a_container_host = |host: &Host| {
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=8192:8192", "--nproc=8192:8192", "setpriv", "--bounding-set=-sys_resource"]);
+        command.arg("--inh-caps=-sys_resource").arg(&host.programs.windlass).args(["doctor", "--json", "--config"]);
+        reported(&command.arg(host.config()).args(["--only", "network"]).output().unwrap())
+    };
+    let host = Host::configured("[job.ulimits]\ncore = '0'");
+    let (code, report) = on_a_container_host(&host);
+    let remedy = "ulimits = { nofile = \"1024:4096\", nproc = \"4096\" }";
+    expect(&report, "container", "error", "rlimit", remedy);
+    assert_eq!(code, 1);
+    host.configure(&format!("[job]\n{remedy}"));
+    let (code, report) = on_a_container_host(&host);
+    expect(&report, "container", "ok", "starts", "");
+    assert_eq!(code, 0);
+    // Those of services count too.
+    host.configure(&format!("[job]\n{remedy}\nservice.ulimits = {{ core = '0' }}"));
+    expect(&on_a_container_host(&host).1, "container", "error", "rlimit", remedy);
+}
+
+#[test]
 fn gitlab_is_looked_for_from_inside_a_container() {
     let gitlab = support::gitlab::FakeGitlab::start();
     let host = Host::configured(&format!("[gitlab]\nurl = '{}'\n[job]\nnetwork = 'host'", gitlab.url()));
@@ -229,6 +259,33 @@ fn gitlab_is_looked_for_from_inside_a_container() {
         "[gitlab]\nurl = '{named}'\n[job]\nnetwork = 'host'\nextra_hosts = {{ 'gitlab.invalid' = '127.0.0.1' }}"
     ));
     expect(&doctor(&host, &["--only", "network"]).1, "reach", "ok", "GitLab at gitlab.invalid:", "");
+}
+
+/// The container has another address for the name than the host: there, somebody with a certificate of their own answers.
+#[test]
+fn a_certificate_is_judged_by_what_a_container_is_shown() {
+    let Some((registry, authority)) = Registry::with_tls() else { return };
+    let secrets = tempfile::tempdir().unwrap();
+    let between = Impostor::start("127.0.0.2", registry.port, &Certificate::make(secrets.path()));
+    let configured = |address: &str| {
+        format!(
+            "[job]\nnetwork = 'host'\nca_file = '{}'\ndefault_image = 'localhost:{}/base:1'\n\
+             extra_hosts = {{ 'localhost' = '{address}' }}",
+            authority.display(),
+            registry.port
+        )
+    };
+    let host = Host::configured(&configured("127.0.0.2"));
+    let (code, report) = doctor(&host, &["--only", "network"]);
+    assert_eq!(code, 1, "{report:#}");
+    let place = format!("the certificate of the registry at localhost:{}", registry.port);
+    let found = expect(&report, "trust", "error", &place, "[job] ca_file in windlass.toml");
+    assert!(found["what"].as_str().unwrap().contains("something between answers containers"), "{found:#}");
+    assert!(between.callers() >= 2, "one looks whether it is there, and one asks");
+
+    host.configure(&configured("127.0.0.1"));
+    let (code, report) = doctor(&host, &["--only", "network"]);
+    assert_eq!((code, findings(&report, "warning")), (0, vec![]), "{report:#}");
 }
 
 #[test]
@@ -278,7 +335,7 @@ fn where_only_a_proxy_leads_out_it_is_the_proxy_that_a_container_has_to_reach() 
     assert_eq!((code, findings(&report, "warning")), (0, vec![]), "{report:#}");
     let through = format!("the registry at 127.0.0.1:{port} (the proxy of [job] environment)");
     expect(&report, "reach", "ok", &through, "");
-    // One that only knocks, in the container, and one that goes through, on the host.
+    // One that only knocks, and one that goes through, both in a container.
     assert_eq!((proxy.callers(), proxy.led_to()), (2, vec![format!("127.0.0.1:{}", registry.port)]));
 
     drop(proxy);

@@ -393,6 +393,15 @@ fn what_is_not_ours_stays_where_it_is() {
     let outcome = runner.play(&finder(&image));
     outcome.expect(State::Success).expect_log(&format!("builds: none, cache: {}.", first.id));
     assert!(lanes.join(foreign[1]).join("file").exists(), "in a home of ours by now, and none of ours all the same");
+    // What a later release knows of a lane is left to it, and so is the lane.
+    host.end_daemon(Signal::SIGTERM);
+    let later = home(&host, 7).join("builds-1/lane.json");
+    let record = json!({"version": 2, "uses": {"of": "another kind"}}).to_string();
+    fs::write(&later, &record).unwrap();
+    host.start_daemon();
+    assert!(host.log().contains("builds-1/lane.json was written by a later release"), "{}", host.log());
+    runner.play(&finder(&image)).expect(State::Success).expect_log("Build directory 2 is new");
+    assert_eq!(fs::read_to_string(&later).unwrap(), record);
     until("what was in the making is gone", seconds(20), || {
         !lanes.join("gitlab.example.com/9-unprotected/.new-builds-0-1").exists() && is_empty(&lanes.join(".trash"))
     });

@@ -37,6 +37,7 @@ fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
     }
     what_jobs_need_comes_along(directory.path());
     in_a_box_with("debian_packages_in_the_box", &[(PACKAGES, directory.path())]);
+    in_a_box_with("variants_in_the_box", &[(PACKAGES, directory.path())]);
     in_a_box_with("rpm_packages_in_the_box", &[(PACKAGES, directory.path())]);
     in_a_box_with("care_for_what_is_there_in_the_box", &[(PACKAGES, directory.path())]);
 }
@@ -125,16 +126,19 @@ fn a_job_outlives(windlass: &Installed, upgrade: impl Fn()) {
     runner.play(&Job::new(&image).script(&["echo hello"])).expect(State::Success).expect_log("hello");
 }
 
+/// Installs this version, over another or not.
+fn install(version: &str) {
+    let file = |name: &str| package(&format!("{name}_{version}_"));
+    let mut dpkg = Command::new("dpkg");
+    dpkg.args(["--install", "--force-confold"]).args(["windlass-cli", "windlass", "windlass-update"].map(file));
+    run(&mut dpkg);
+}
+
 #[test]
 #[ignore = "runs in a box"]
 fn debian_packages_in_the_box() {
-    let install = |version: &str| {
-        let file = |name: &str| package(&format!("{name}_{version}_"));
-        let mut dpkg = Command::new("dpkg");
-        dpkg.args(["--install", "--force-confold"]).args(["windlass-cli", "windlass", "windlass-update"].map(file));
-        run(&mut dpkg)
-    };
     let windlass = Installed::by(
+        false,
         || {
             install("0.1.0");
             nothing_has_started();
@@ -149,7 +153,7 @@ fn debian_packages_in_the_box() {
     run(Command::new("bash").args(["-c", complete]));
     let main = Path::new("/etc/windlass/windlass.toml");
     fs::write(main, "# mine\n").unwrap();
-    a_job_outlives(&windlass, || drop(install("0.1.1")));
+    a_job_outlives(&windlass, || install("0.1.1"));
     assert_eq!(fs::read_to_string(main).unwrap(), "# mine\n");
     run(Command::new("dpkg").args(["--remove", "windlass-update", "windlass"]));
     until("the daemon has ended", PATIENCE, || windlass.pid().is_none());
@@ -276,6 +280,54 @@ fn the_page_takes_away_the_rules_for_selinux_that_a_purge_does() {
     assert!(rules.count() == 5 && missing.is_empty(), "{missing:?}");
 }
 
+/// Chooses a variant of the units with the commands of the page.
+fn choose(variant: &str) {
+    let page = fs::read_to_string(source("docs/service.md")).unwrap();
+    let (_, block) = page.split_once("With packages, a variant is a link:\n\n```sh\n").expect("the commands");
+    let (commands, _) = block.split_once("```").unwrap();
+    let commands = commands.replace("sudo ", "").replace("rootful", variant);
+    run(Command::new("bash").args(["-euo", "pipefail", "-c", &commands]));
+}
+
+/// Root's podman, and secrets that only systemd can read, chosen by links; nothing of that is left after a purge.
+#[test]
+#[ignore = "runs in a box"]
+fn variants_in_the_box() {
+    let windlass = Installed::by(
+        true,
+        || {
+            install("0.1.0");
+            ["rootful", "credentials"].into_iter().for_each(choose);
+            fs::write("/etc/windlass/gitlab-token", "glpat-secret\n").unwrap();
+        },
+        SETTINGS,
+    );
+    a_job_outlives(&windlass, || install("0.1.1"));
+    assert_eq!(windlass.property("User"), "root");
+    let token = fs::read_to_string("/run/credentials/windlass.service/gitlab-token").unwrap();
+    assert_eq!(token, "glpat-secret\n");
+    let ours = ["ps", "--all", "--quiet", "--filter", "label=io.windlass.daemon"];
+    let containers = || text(&windlass.podman(&ours)).lines().count();
+    let image = windlass.image(&Image::busybox());
+    let runner = Runner::on(&windlass);
+    let mut attempt = runner.attempt(&Job::new(&image));
+    attempt.configure().expect_code(0);
+    attempt.prepare().wait_for(PATIENCE).expect_code(0);
+    run(Command::new("dpkg").args(["--remove", "windlass-update", "windlass"]));
+    until("the daemon has ended", PATIENCE, || windlass.pid().is_none());
+    assert_eq!(containers(), 1, "no removal of a package is the end of a job");
+    let links = ["rootful", "credentials"].map(|name| format!("/etc/systemd/system/windlass.service.d/50-{name}.conf"));
+    assert!(links.iter().all(|link| fs::symlink_metadata(link).is_ok()));
+    run(Command::new("dpkg").args(["--purge", "windlass-update", "windlass"]));
+    assert_eq!(containers(), 0);
+    exists(
+        &["/etc/windlass", "/var/lib/windlass/lanes", "/run/windlass", "/etc/systemd/system/windlass.service.d"],
+        false,
+    );
+    install("0.1.1");
+    assert_eq!(windlass.property("User"), "windlass");
+}
+
 /// Programs that stand in for SELinux's and note how they were called: this machine has no such kernel.
 fn stand_in_for_selinux() {
     for name in ["selinuxenabled", "semanage", "restorecon"] {
@@ -296,6 +348,7 @@ fn rpm_packages_in_the_box() {
         run(Command::new("rpm").args(arguments).args(["--nodeps", "--nosignature"]).args(files))
     };
     let windlass = Installed::by(
+        false,
         || {
             rpm(&["--install"], "0.1.0");
             nothing_has_started();

@@ -348,6 +348,19 @@ fn figures_count_what_happens_and_have_no_label_of_a_jobs_choice() {
 }
 
 #[test]
+fn a_port_that_somebody_else_has_costs_the_figures_there_and_nothing_else() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let host = Host::configured(&format!("[metrics]\nlisten = '127.0.0.1:{port}'"));
+    let warnings = host.status()["daemon"]["warnings"].to_string();
+    assert!(
+        warnings.contains("figures and health are at no port") && warnings.contains(&port.to_string()),
+        "{warnings}"
+    );
+    assert_eq!(get(&host, "/healthz"), (200, "ok\n".to_owned()));
+}
+
+#[test]
 fn it_is_alive_while_it_takes_callers_and_ready_while_it_takes_jobs() {
     let port = free_port();
     let host = Host::configured(&format!("[metrics]\nlisten = '127.0.0.1:{port}'"));

@@ -2,15 +2,16 @@
 # What box.sh and vm.sh have in common: their arguments, and the unit that runs the command in a machine that was booted for it. What is
 # set here they read, and `ended` the other way round.
 
-# Reads the arguments into limit, boots, shared, root and command. Needs `usage`, which prints the help.
+# Reads the arguments into limit, boots, shared, root, over and command. Needs `usage`, which prints the help.
 machine_arguments() {
-  limit=600 boots=1 shared=() root=/ command=()
+  limit=600 boots=1 shared=() root=/ over='' command=()
   while [[ $# -gt 0 ]]; do
     case $1 in
       --timeout) limit=$2; shift 2 ;;
       --boots) boots=$2; shift 2 ;;
       --share) shared+=("$(realpath "$2")"); shift 2 ;;
       --root) root=$(realpath "$2"); shift 2 ;;
+      --over) over=$(realpath "$2"); shift 2 ;;
       -h | --help) usage; exit 0 ;;
       --) shift; break ;;
       *) echo "${0##*/}: unknown argument $1; see --help" >&2; exit 64 ;;

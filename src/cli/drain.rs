@@ -72,9 +72,9 @@ fn wait(socket: &Path) -> Result<()> {
     let mut said = String::new();
     loop {
         match ask(socket, &Request::Status, LIMIT) {
-            Ok(Reply::Status(status)) => {
+            Ok(Reply::Status(report)) => {
                 heard = Instant::now();
-                match left(&status)? {
+                match left(&report.status)? {
                     None => return Ok(()),
                     Some(words) if words != said => {
                         eprintln!("{words}");

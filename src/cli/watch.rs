@@ -1,4 +1,5 @@
-//! `windlass status --watch`: the status again and again. In a terminal it stays in its place; elsewhere it is written when it has changed.
+//! `windlass status --watch`: the status again and again. In a terminal it stays in its place; elsewhere, and where `TERM` says that the
+//! terminal can do nothing, it is written when it has changed.
 
 use std::io::{self, IsTerminal, Write};
 use std::thread::sleep;
@@ -18,7 +19,7 @@ const LINES: u16 = 24;
 /// When it can't be written.
 pub(super) fn watch(mut look: impl FnMut() -> (String, String)) -> Result<u8> {
     let mut out = io::stdout().lock();
-    let is_terminal = out.is_terminal();
+    let is_terminal = out.is_terminal() && takes_sequences(std::env::var("TERM").ok().as_deref());
     let mut before = None;
     loop {
         let (text, counts) = look();
@@ -38,6 +39,11 @@ pub(super) fn watch(mut look: impl FnMut() -> (String, String)) -> Result<u8> {
         before = Some(counts);
         sleep(PACE);
     }
+}
+
+/// Whether a terminal of this kind takes sequences that move the cursor.
+fn takes_sequences(kind: Option<&str>) -> bool {
+    !matches!(kind, None | Some("" | "dumb"))
 }
 
 fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
@@ -62,6 +68,12 @@ fn in_place(text: &str, lines: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_can_do_nothing_gets_no_sequences() {
+        assert!(takes_sequences(Some("xterm")) && takes_sequences(Some("linux")));
+        assert!(!takes_sequences(Some("dumb")) && !takes_sequences(Some("")) && !takes_sequences(None));
+    }
 
     #[test]
     fn a_terminal_gets_as_many_lines_as_it_has() {

@@ -20,10 +20,19 @@ fn missing(settings: &Settings, user: Lookup<'_>, group: Lookup<'_>) -> Vec<Stri
     let users = settings.socket.allowed_users.iter().filter_map(|name| {
         sentence("socket.allowed_users", "user", name, user(name), "nobody can call the daemon under that name")
     });
-    let group = settings.socket.group.iter().filter_map(|name| {
+    let of_callers = settings.socket.group.iter().filter_map(|name| {
         sentence("socket.group", "group", name, group(name), "the daemon can't give its socket to that group")
     });
-    users.chain(group).collect()
+    let readers = settings.metrics.group.iter().filter_map(|name| {
+        sentence(
+            "metrics.group",
+            "group",
+            name,
+            group(name),
+            "the daemon can't give the socket of its figures to that group",
+        )
+    });
+    users.chain(of_callers).chain(readers).collect()
 }
 
 fn sentence(key: &str, kind: &str, name: &str, found: Result<bool, String>, effect: &str) -> Option<String> {
@@ -42,7 +51,7 @@ mod tests {
 
     #[test]
     fn names_that_the_host_does_not_have_are_reported() {
-        let text = "[socket]\nallowed_users = [\"here\", \"gone\", \"ask\"]\ngroup = \"nogroup-here\"\n";
+        let text = "[socket]\nallowed_users = [\"here\", \"gone\", \"ask\"]\ngroup = \"nogroup-here\"\n[metrics]\ngroup = \"readers\"\n";
         let settings = super::super::parse(std::path::Path::new("x.toml"), text).unwrap();
         let user = |name: &str| if name == "ask" { Err("no route".to_owned()) } else { Ok(name == "here") };
         let found = missing(&settings, &user, &|_| Ok(false));
@@ -52,6 +61,7 @@ mod tests {
                 "socket.allowed_users: this host has no user \"gone\", so nobody can call the daemon under that name",
                 "socket.allowed_users: the user \"ask\" can't be looked up: no route",
                 "socket.group: this host has no group \"nogroup-here\", so the daemon can't give its socket to that group",
+                "metrics.group: this host has no group \"readers\", so the daemon can't give the socket of its figures to that group",
             ]
         );
     }

@@ -371,5 +371,7 @@ table! {
         base_path: Text<BasePath>,
         hosts: List<HostName>,
         doctor_interval: TimeSpan,
+        doctor_wide_interval: TimeSpan,
+        doctor_build_interval: TimeSpan,
     }
 }

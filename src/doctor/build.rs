@@ -1,13 +1,15 @@
 //! A two-line image, built in a job as jobs build them: through the installed executables, the daemon, and podman or buildah in the image.
 
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use super::{Finding, Host};
+use super::{Finding, Host, helper};
+use crate::config::{JobSettings, PullPolicy};
+use crate::executor::helper::Source;
 
 /// How long the job may take.
 const WITHIN: Duration = Duration::from_secs(300);
@@ -16,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What is kept of the job log, in bytes, and shown of it, in lines.
 const LOG_MAX: u64 = 1 << 20;
 const SHOWN: usize = 6;
+
+/// The heading of the job log's part with the script.
+const BUILDS: &str = "[build_script]";
 
 /// The job: it needs nothing from a network.
 const SCRIPT: &str = "set -e\n\
@@ -42,6 +47,17 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     if !status.slots.iter().any(|slot| slot.lease.is_none() && !slot.goes && of_default(&slot.profile)) {
         return skipped("all slots are busy", Some("try again when a slot is free: windlass status"));
     }
+    // The daemon looks without anybody who has asked: nothing is pulled for it.
+    let unasked = host.options.own.is_some();
+    if unasked && let Some(job) = host.settings.profiles.get(crate::config::DEFAULT_PROFILE).map(|profile| &profile.job)
+    {
+        if job.images.pull_policy.first() == Some(&PullPolicy::Always) {
+            return skipped("the job's image would be pulled ([job] pull_policy)", None);
+        }
+        if !has_helper(host, job).await {
+            return skipped("the helper image would be pulled", None);
+        }
+    }
     let image = match (&host.options.build_image, &host.podman) {
         (Some(image), _) => Some(image.clone()),
         (None, Ok(podman)) => podman
@@ -56,7 +72,23 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         return skipped("this host has no image whose name says that it has buildah or podman", Some(remedy));
     };
     let libexec = host.settings.podman.init.parent().unwrap_or(Path::new("/usr/libexec/windlass"));
-    vec![judge(&image, job(host, &image, libexec).await)]
+    let ended = job(host, &image, libexec).await;
+    match &ended {
+        // That this image may not be used, or its registry does not answer, says nothing of building: no job may need it.
+        Ok((false, log)) if unasked && !log.contains(BUILDS) => {
+            skipped("the job did not come as far as building", None)
+        }
+        _ => vec![judge(&image, ended)],
+    }
+}
+
+/// Whether jobs need no helper image, or one that is here.
+async fn has_helper(host: &Host, job: &JobSettings) -> bool {
+    let Ok(podman) = &host.podman else { return false };
+    match helper::source(&job.helper).await {
+        Ok(Source::Image(image)) => helper::present(podman, &image).await == Some(true),
+        _ => true,
+    }
 }
 
 /// Whether an image's name says that it can build images.
@@ -69,38 +101,39 @@ fn builds(name: &str) -> bool {
 
 /// How the job went: its log, and whether it ended well.
 async fn job(host: &Host, image: &str, libexec: &Path) -> Result<(bool, String), String> {
-    let program = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
-    let mut command = Command::new(program);
+    // It may be the daemon that looks.
+    let own = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
+    // A file, so that a job whose doctor is gone can clean up and say so.
+    let mut log = tempfile::tempfile().map_err(|error| format!("make a file for the job log: {error}"))?;
+    let stderr = log.try_clone().map_err(|error| error.to_string())?;
+    let mut command = Command::new(own.with_file_name("windlass"));
     command.args(["try", "--json", "--image", image, "--socket"]).arg(&host.socket);
     command.arg("--libexec").arg(libexec).args(["--", "sh", "-c", SCRIPT]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let mut child = command.spawn().map_err(|error| format!("start a job: {error}"))?;
-    let log = child.stderr.take();
-    let pid = child.id();
-    let mut work = std::pin::pin!(async { tokio::join!(child.wait(), read(log)) });
-    let ended = match tokio::time::timeout(WITHIN, work.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
-                // It may just have ended.
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-            }
-            let _ = tokio::time::timeout(PATIENCE, work).await;
-            return Err(format!("the job was not over after {}", humantime::format_duration(WITHIN)));
-        }
+    let running = Running(child.id());
+    let Ok(ended) = tokio::time::timeout(WITHIN, child.wait()).await else {
+        drop(running);
+        let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
+        return Err(format!("the job was not over after {}", humantime::format_duration(WITHIN)));
     };
-    let (status, log) = ended;
-    Ok((status.map_err(|error| error.to_string())?.success(), log))
+    std::mem::forget(running);
+    let mut kept = Vec::new();
+    let read = log.rewind().and_then(|()| log.take(LOG_MAX).read_to_end(&mut kept));
+    read.map_err(|error| format!("read the job log: {error}"))?;
+    Ok((ended.map_err(|error| error.to_string())?.success(), String::from_utf8_lossy(&kept).into_owned()))
 }
 
-/// The beginning of a stream, which is read to its end.
-async fn read(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let mut kept = Vec::new();
-    // What was read so far is better than nothing.
-    let _ = (&mut stream).take(LOG_MAX).read_to_end(&mut kept).await;
-    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&kept).into_owned()
+/// A job that has to clean up after itself when nobody waits for it any more: the daemon that looks may end at any time.
+struct Running(Option<u32>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
+            // It may just have ended.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+    }
 }
 
 fn judge(image: &str, ended: Result<(bool, String), String>) -> Finding {

@@ -38,10 +38,11 @@ struct Space {
 /// Looks at them.
 pub async fn check(host: &Host) -> Vec<Finding> {
     let settings = &host.settings;
-    let uid = host.user.uid.as_raw();
     let mut findings = Vec::new();
     for (check, path) in [("state-directory", &settings.state_dir), ("run-directory", &settings.run_dir)] {
-        findings.push(directory(check, &look(path), uid, &host.user.name));
+        let found = look(path);
+        let is_own = found.about.is_none_or(|(owner, _)| host.is_own(owner));
+        findings.push(directory(check, &found, is_own, &host.user.name));
     }
     let images = match &host.podman {
         Ok(podman) => podman.storage().await.ok().map(|storage| storage.root.clone()),
@@ -67,7 +68,7 @@ fn look(path: &Path) -> Directory {
     }
 }
 
-fn directory(check: &'static str, directory: &Directory, uid: u32, name: &str) -> Finding {
+fn directory(check: &'static str, directory: &Directory, is_own: bool, name: &str) -> Finding {
     let path = directory.path.display();
     let Some((owner, mode)) = directory.about else {
         return Finding::warning(
@@ -77,10 +78,10 @@ fn directory(check: &'static str, directory: &Directory, uid: u32, name: &str) -
             format!("install -d -m 0755 -o {name} {path}; or start the service"),
         );
     };
-    if owner != uid {
+    if !is_own {
         return Finding::error(
             check,
-            format!("{path} belongs to user {owner}, and the service runs as {name} ({uid})"),
+            format!("{path} belongs to user {owner}, and the service runs as {name}"),
             "windlassd can't write there and does not start, or another daemon has it",
             format!("chown {name} {path}, if nothing else uses it; --user says whom the service runs as"),
         );
@@ -197,13 +198,13 @@ mod tests {
     #[test]
     fn directories_are_the_services_and_nobody_elses() {
         let at = |owner, mode, in_memory| Directory { path: "/r".into(), about: Some((owner, mode)), in_memory };
-        let of = |at: &Directory| directory("run-directory", at, 7, "w");
+        let of = |at: &Directory| directory("run-directory", at, at.about.is_some_and(|(owner, _)| owner == 7), "w");
         assert_eq!(of(&at(7, 0o755, true)).level, Level::Ok);
         let wrong = [of(&at(0, 0o755, true)), of(&at(7, 0o777, true))];
         assert!(wrong.iter().all(|finding| finding.level == Level::Error));
         let lesser = [of(&at(7, 0o755, false)), of(&Directory { about: None, ..at(7, 0, true) })];
         assert!(lesser.iter().all(|finding| finding.level == Level::Warning));
-        assert_eq!(directory("state-directory", &at(7, 0o711, false), 7, "w").level, Level::Ok);
+        assert_eq!(directory("state-directory", &at(7, 0o711, false), true, "w").level, Level::Ok);
         expect_remedies(&[wrong, lesser].concat());
     }
 }

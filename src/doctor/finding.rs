@@ -54,6 +54,16 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// Whether it matters where jobs run, and nowhere else.
+    #[must_use]
+    pub fn is_of_jobs(self) -> bool {
+        match self {
+            Self::Podman | Self::Ids | Self::Cgroups | Self::Selinux => true,
+            Self::Socket | Self::Runner | Self::Helper | Self::Network | Self::Build => true,
+            Self::Config | Self::Service | Self::Disk | Self::Gitlab | Self::Webhooks | Self::Clock => false,
+        }
+    }
+
     /// Its heading.
     #[must_use]
     pub fn heading(self) -> &'static str {

@@ -37,7 +37,16 @@ pub async fn version_of_runner() -> Option<String> {
     runner_version(&run::output("gitlab-runner", &["--version"]).await.ok()?)
 }
 
-async fn present(podman: &crate::podman::Podman, image: &str) -> Option<bool> {
+/// Where the helper comes from with these settings.
+///
+/// # Errors
+/// In words: why that can't be told.
+pub async fn source(settings: &HelperSettings) -> Result<Source, String> {
+    choose(settings, version_of_runner().await.as_deref(), Path::is_file)
+}
+
+/// Whether podman has an image; none where it does not say.
+pub async fn present(podman: &crate::podman::Podman, image: &str) -> Option<bool> {
     let reference = ImageRef::try_from(image.to_owned()).ok()?;
     podman.image(&reference).await.ok().map(|image| image.is_some())
 }

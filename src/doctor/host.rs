@@ -16,6 +16,9 @@ use crate::protocol::daemon::{Reply, Request, Status};
 /// How long the daemon may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// The user that the package makes (systemd/sysusers.d).
+const PACKAGE_USER: &str = "windlass";
+
 /// gitlab-runner's configuration, where its packages have it.
 pub const RUNNER_CONFIG: &str = "/etc/gitlab-runner/config.toml";
 
@@ -123,6 +126,14 @@ impl Host {
         Ok(Self { settings, wrong, user, podman, files, socket, status, systemd, options })
     }
 
+    /// Whether what belongs to this user is the service's own. A rootful service keeps the sockets of the units as they are: they and
+    /// their directory belong to the user that the package makes, as whom nothing runs then.
+    #[must_use]
+    pub fn is_own(&self, uid: u32) -> bool {
+        let of_package = || User::from_name(PACKAGE_USER).ok().flatten().is_some_and(|user| user.uid.as_raw() == uid);
+        uid == self.user.uid.as_raw() || self.is_rootful() && of_package()
+    }
+
     /// Whether the service is root's.
     #[must_use]
     pub fn is_rootful(&self) -> bool {
@@ -133,7 +144,7 @@ impl Host {
 /// What the daemon says of itself, or why it says nothing.
 async fn asked(socket: PathBuf) -> Result<Result<Box<Status>, String>> {
     let asking = tokio::task::spawn_blocking(move || match ask(&socket, &Request::Status, ANSWER_WITHIN) {
-        Ok(Reply::Status(status)) => Ok(status),
+        Ok(Reply::Status(report)) => Ok(Box::new(report.status)),
         Ok(_) => Err(crate::cli::ask::unexpected().to_string()),
         Err(error) => Err(format!("{error:#}")),
     });

@@ -27,15 +27,20 @@ mod selinux;
 mod service;
 mod socket;
 mod targets;
+mod tunnel;
 mod webhooks;
 
 pub use finding::{Finding, Level, Row, Subject};
 pub use host::{Host, Options, Own, RUNNER_CONFIG};
-pub use rounds::{Practice, Round, Rounds};
+pub use rounds::{Found, Pace, Paces, Practice, Round, Rounds};
 
 /// Looks at one subject.
 pub async fn examine(host: &Host, subject: Subject) -> Vec<Row> {
     let findings = match subject {
+        subject if subject.is_of_jobs() && !host.settings.runs_jobs() => {
+            let what = "this daemon is for the image chain alone (slots = 0): it runs no jobs, and needs no podman";
+            vec![Finding::skipped("no-jobs", what, None)]
+        }
         Subject::Config => config::check(host),
         Subject::Service => service::check(host).await,
         Subject::Podman => podman::check(host).await,

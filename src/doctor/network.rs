@@ -1,28 +1,34 @@
 //! GitLab and the registry from inside a container with a job's network: names, ways, certificates, proxy, and the size of packets.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 
-use super::answers::{WITHIN, answers};
+use super::answers::{self, Answer, LARGE, WITHIN};
 use super::targets::{self, REGISTRY, Target};
+use super::tunnel::Tunnel;
 use super::{Finding, Host};
 use crate::config::{JobSettings, Network, NetworkSettings, UserNamespace};
 use crate::init::probe::{Probed, Reached, TARGETS_MAX};
-use crate::podman::{PodmanError, UserMap};
+use crate::podman::{PodmanError, Probe, UserMap};
 
 /// How long what runs in the container may take: each target has to be resolved and connected to.
 const PROBE_WITHIN: Duration = Duration::from_secs(20 * TARGETS_MAX as u64);
 
-/// What the host itself sees of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What was seen of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
-    /// Whether it answers with the certificates that jobs have; none: it is not asked.
-    answers: Option<Result<(), String>>,
-    /// The largest packet on the way to it, in bytes.
-    mtu: Option<u32>,
+    /// What it answers in a container; none: it was not asked there.
+    inside: Option<Answer>,
+    /// What it answers there to a request of several packets of full size; none: it was not asked so.
+    large: Option<Answer>,
+    /// What it answers the host; none: it was not asked, as there was no need or no address to ask.
+    host: Option<Answer>,
+    /// The largest packet that the host's kernel believes to fit the way to it, in bytes.
+    way: Option<u32>,
 }
 
 /// Looks at it, for each network that profiles have.
@@ -30,15 +36,21 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     if host.options.quick {
         return vec![Finding::skipped("container", "left out by --quick", None)];
     }
-    let mut networks: Vec<(&NetworkSettings, &JobSettings)> = Vec::new();
-    for profile in host.settings.profiles.values() {
-        if !networks.iter().any(|(network, _)| **network == profile.job.network) {
-            networks.push((&profile.job.network, &profile.job));
+    let jobs: Vec<&JobSettings> = host.settings.profiles.values().map(|profile| &profile.job).collect();
+    let (mut networks, mut ulimits) = (Vec::<&NetworkSettings>::new(), Vec::new());
+    let mut findings = Vec::new();
+    for job in &jobs {
+        if !networks.contains(&&job.network) {
+            networks.push(&job.network);
+            ulimits.push(&job.resources.ulimits);
+            findings.extend(look(host, &job.network, job).await);
         }
     }
-    let mut findings = Vec::new();
-    for (network, job) in networks {
-        findings.extend(look(host, network, job).await);
+    for of in jobs.iter().flat_map(|job| [&job.resources.ulimits, &job.services.resources.ulimits]) {
+        if !of.is_empty() && !ulimits.contains(&of) {
+            ulimits.push(of);
+            findings.extend(starts_with(host, of).await);
+        }
     }
     findings.extend(certificates(
         host.settings.gitlab.ca_file.as_deref(),
@@ -47,23 +59,50 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     findings
 }
 
+/// What hinders a container with these ulimits from starting.
+async fn starts_with(host: &Host, ulimits: &BTreeMap<String, String>) -> Option<Finding> {
+    let network = &NetworkSettings { mode: Network::None, ..NetworkSettings::default() };
+    let podman = host.podman.as_ref().ok()?;
+    let probe = match podman.probe(user_map(host), network, ulimits).await {
+        Ok(probe) => probe,
+        Err(error) => return Some(no_container(&error.to_string())),
+    };
+    let answer = read(probe.run(&["probe".to_owned()], PROBE_WITHIN).await);
+    probe.end().await;
+    answer.err().map(|error| no_container(&error))
+}
+
 async fn look(host: &Host, network: &NetworkSettings, job: &JobSettings) -> Vec<Finding> {
     let podman = match &host.podman {
         Ok(podman) => podman,
         Err(reason) => return vec![Finding::skipped("container", reason.clone(), Some("sudo windlass doctor"))],
     };
-    let has_network = network.mode != Network::None;
-    let targets = if has_network { targets::look(host, &job.environment).await } else { Vec::new() };
+    let targets = if network.mode != Network::None { targets::look(host, &job.environment).await } else { Vec::new() };
     let line = ["probe".to_owned()].into_iter().chain(targets.iter().map(Target::connects_to)).collect::<Vec<_>>();
     // Where containers of jobs are made in a slice of theirs, it is asked for that first.
     let _ = podman.storage().await;
-    let answer = podman.probe(user_map(host), network, &line, PROBE_WITHIN).await;
-    let probed = match read(answer) {
-        Ok(probed) => probed,
-        Err(error) => return vec![no_container(&error)],
+    let probe = match podman.probe(user_map(host), network, &job.resources.ulimits).await {
+        Ok(probe) => probe,
+        Err(error) => return vec![no_container(&error.to_string())],
     };
+    let findings = match read(probe.run(&line, PROBE_WITHIN).await) {
+        Ok(probed) => look_at(&probe, &probed, &targets, network, job, podman.rootful).await,
+        Err(error) => vec![no_container(&error)],
+    };
+    probe.end().await;
+    findings
+}
+
+async fn look_at(
+    probe: &Probe<'_>,
+    probed: &Probed,
+    targets: &[Target],
+    network: &NetworkSettings,
+    job: &JobSettings,
+    rootful: bool,
+) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("container", "a container with a job's user namespace starts")];
-    if !has_network {
+    if network.mode == Network::None {
         findings.push(Finding::skipped("network", "jobs have no network ([job] network = \"none\")", None));
         return findings;
     }
@@ -71,11 +110,13 @@ async fn look(host: &Host, network: &NetworkSettings, job: &JobSettings) -> Vec<
         let remedy = "[gitlab] url in windlass.toml, or --runner-config for gitlab-runner's";
         findings.push(Finding::skipped("network", "nobody names a GitLab to look for", Some(remedy)));
     }
-    findings.extend(way_out(&probed, network));
+    findings.extend(way_out(probed, network));
+    // A rootless podman's packets end on the host, where a process makes connections of its own of them.
+    let of_own_size = rootful && network.mode == Network::Private;
     for (target, reached) in targets.iter().zip(&probed.targets) {
-        let seen = seen(target, job.ca_file.as_deref()).await;
+        let seen = see(probe, target, reached, job.ca_file.as_deref(), of_own_size).await;
         findings.extend(judge(target, reached, &seen));
-        findings.extend(packets(&probed.interfaces, seen.mtu, network, podman.rootful, target));
+        findings.extend(packets(&probed.interfaces, &seen, target));
     }
     findings
 }
@@ -98,7 +139,11 @@ fn read(answer: Result<String, PodmanError>) -> Result<Probed, String> {
 
 fn no_container(error: &str) -> Finding {
     let remedy = if error.contains("statfs") || error.contains("windlass-init") && error.contains("no such file") {
-        "scripts/install.sh, or the package: [podman] init has to be there, and readable for the service's user"
+        "install the package windlass again (or scripts/install.sh): [podman] init has to be there, and readable for the service's user"
+    } else if error.contains("rlimit") {
+        // So it is with root's podman 4.3; a rootless one takes its own limits.
+        "in windlass.toml, [job] and [job.service]: ulimits = { nofile = \"1024:4096\", nproc = \"4096\" }, both of them and none above \
+         /proc/$(pidof windlassd)/limits: what is not named, root's podman sets above them, which a host without CAP_SYS_RESOURCE does not let it"
     } else if error.contains("tun") {
         "chmod 0666 /dev/net/tun, or modprobe tun: slirp4netns and pasta need it"
     } else {
@@ -140,7 +185,7 @@ fn way_out(probed: &Probed, network: &NetworkSettings) -> Vec<Finding> {
 fn judge(target: &Target, reached: &Reached, seen: &Seen) -> Vec<Finding> {
     let (name, place) = (target.name, &reached.target);
     let through = target.proxy.as_ref().map(|_| " (the proxy of [job] environment)").unwrap_or_default();
-    let host_reaches = matches!(seen.answers, Some(Ok(()))) || (seen.answers.is_none() && seen.mtu.is_some());
+    let host_reaches = seen.host == Some(Answer::Good) || (target.url.is_none() && seen.way.is_some());
     let whose = if host_reaches { "; the host itself reaches it" } else { "" };
     let fails = if name == "GitLab" {
         "jobs can't clone, nor fetch or save artifacts"
@@ -177,75 +222,90 @@ fn judge(target: &Target, reached: &Reached, seen: &Seen) -> Vec<Finding> {
         "reach",
         format!("{name} at {place}{through} is reached from inside a container, in {} ms", reached.took_ms),
     )];
-    if let Some(Err(error)) = &seen.answers {
-        let is_trust = ["certificate", "issuer", "UnknownIssuer"].iter().any(|word| error.contains(word));
-        findings.push(if is_trust && let Some(directory) = &target.podman_trusts {
-            Finding::warning(
-                "trust",
-                format!(
-                    "podman trusts {name} at {}:{} by {}, and jobs do not: {error}",
-                    target.host,
-                    target.port,
-                    directory.display()
-                ),
-                "images of it are pulled, and jobs that build images can neither pull nor push them",
-                "[job] ca_file in windlass.toml: the certificates (PEM) of your own authority",
-            )
-        } else if is_trust {
-            Finding::error(
-                "trust",
-                format!(
-                    "the certificate of {name} at {}:{} is not trusted with what jobs have: {error}",
-                    target.host, target.port
-                ),
-                if name == REGISTRY {
-                    "no image of it is pulled, and jobs that build images can't push them"
-                } else {
-                    "git, curl and gitlab-runner in jobs refuse to talk to it"
-                },
-                "[job] ca_file in windlass.toml: the certificates (PEM) of your own authority",
-            )
-        } else {
-            Finding::warning(
-                "answers",
-                format!(
-                    "{name} at {}:{}{through} takes connections, and does not answer as it should: {error}",
-                    target.host, target.port
-                ),
-                fails,
-                "curl -v the address from this host: is it out of order, or does a proxy in between refuse?",
-            )
-        });
+    let (answer, from) = match (&seen.inside, &seen.host) {
+        (Some(inside), _) => (inside, "to a container"),
+        (None, Some(host)) => (host, "to this host"),
+        (None, None) => return findings,
+    };
+    match answer {
+        Answer::Good => {}
+        Answer::Silent if seen.loses_packets() => {}
+        Answer::Distrusted(error) => findings.push(distrusted(target, error, seen)),
+        Answer::Silent | Answer::Odd(_) => findings.push(Finding::warning(
+            "answers",
+            format!(
+                "{name} at {}:{}{through} takes connections, and does not answer {from} as it should: {}",
+                target.host,
+                target.port,
+                answer.problem()
+            ),
+            fails,
+            "curl -v the address from this host: is it out of order, or does a proxy in between refuse?",
+        )),
     }
     findings
 }
 
+fn distrusted(target: &Target, error: &str, seen: &Seen) -> Finding {
+    let (name, place) = (target.name, format!("{}:{}", target.host, target.port));
+    let remedy = "[job] ca_file in windlass.toml: the certificates (PEM) of your own authority";
+    if let Some(directory) = &target.podman_trusts {
+        return Finding::warning(
+            "trust",
+            format!("podman trusts {name} at {place} by {}, and jobs do not: {error}", directory.display()),
+            "images of it are pulled, and jobs that build images can neither pull nor push them",
+            remedy,
+        );
+    }
+    let between = if seen.inside.is_some() && seen.host == Some(Answer::Good) {
+        "; this host is shown another one, so that something between answers containers"
+    } else {
+        ""
+    };
+    Finding::error(
+        "trust",
+        format!("the certificate of {name} at {place} is not trusted with what jobs have: {error}{between}"),
+        if name == REGISTRY {
+            "no image of it is pulled, and jobs that build images can't push them"
+        } else {
+            "git, curl and gitlab-runner in jobs refuse to talk to it"
+        },
+        remedy,
+    )
+}
+
+impl Seen {
+    /// Whether it is by their size that packets are lost: what is small comes through, or nothing does but to the host. A server's
+    /// certificates alone fill packets.
+    fn loses_packets(&self) -> bool {
+        match (&self.inside, &self.large) {
+            (Some(Answer::Good), Some(Answer::Silent)) => true,
+            (Some(Answer::Silent), _) => self.host == Some(Answer::Good),
+            _ => false,
+        }
+    }
+}
+
 /// A packet that fits the container's network and not what comes behind is lost on many ways: small answers come, large ones hang.
-fn packets(
-    interfaces: &[(String, u32)],
-    way: Option<u32>,
-    network: &NetworkSettings,
-    rootful: bool,
-    target: &Target,
-) -> Option<Finding> {
-    let way = way?;
-    // None is sent: what the container's interface takes is compared with what the host's kernel knows of the way.
-    // A rootless podman's packets end on the host, where a process makes connections of its own of them.
-    if !rootful || network.mode != Network::Private {
-        return None;
-    }
+fn packets(interfaces: &[(String, u32)], seen: &Seen, target: &Target) -> Option<Finding> {
+    let place = format!("{}:{}", target.host, target.port);
     let (name, largest) = interfaces.iter().max_by_key(|(_, mtu)| *mtu)?;
-    let largest = network.mtu.map_or(*largest, |own| own.max(*largest));
-    if largest <= way {
-        return Some(Finding::ok("mtu", format!("packets of {largest} bytes fit the way to {}", target.host)));
+    if !seen.loses_packets() {
+        let passes = seen.inside == Some(Answer::Good) && seen.large.is_some();
+        return passes
+            .then(|| Finding::ok("mtu", format!("packets of {largest} bytes, as {name} has them, get to {place}")));
     }
-    Some(Finding::warning(
+    // IPv6 needs 1280 (RFC 8200, section 5); what a VPN or an overlay network takes away is less than 100.
+    let fits = seen.way.filter(|way| way < largest).unwrap_or(1400);
+    Some(Finding::error(
         "mtu",
-        format!("packets in containers have up to {largest} bytes ({name}), and {way} fit the way to {}", target.host),
-        "connections of jobs hang as soon as much is sent, with a VPN or an overlay network in between",
         format!(
-            "network_mtu = {way} in [job] for jobs with services; for all others: podman network inspect podman | \
-             jq '.[0] + {{options: {{mtu: \"{way}\"}}}}' >/etc/containers/networks/podman.json"
+            "from inside a container {place} takes connections, and large packets are lost: {name} has up to {largest} bytes"
+        ),
+        "jobs hang as soon as much is sent: the way has a VPN or an overlay network, or a firewall that drops ICMP",
+        format!(
+            "network_mtu = {fits} in [job] for jobs with services; for all others: podman network inspect podman | \
+             jq '.[0] + {{options: {{mtu: \"{fits}\"}}}}' >/etc/containers/networks/podman.json"
         ),
     ))
 }
@@ -263,14 +323,32 @@ fn certificates<'a>(service: Option<&Path>, jobs: impl Iterator<Item = &'a JobSe
     })
 }
 
-async fn seen(target: &Target, ca_file: Option<&Path>) -> Seen {
-    let answers = match &target.url {
-        Some(url) => Some(answers(url, target, ca_file).await),
-        None => None,
-    };
+async fn see(probe: &Probe<'_>, target: &Target, reached: &Reached, ca_file: Option<&Path>, of_own_size: bool) -> Seen {
+    let is_reached = reached.unknown.is_none() && reached.refused.is_none();
+    let mut seen = Seen::default();
+    if let Some(url) = &target.url {
+        if is_reached && target.can_be_led_to() {
+            seen.inside = Some(through(probe, target, url, ca_file, 0).await);
+        }
+        if of_own_size && seen.inside == Some(Answer::Good) {
+            seen.large = Some(through(probe, target, url, ca_file, LARGE).await);
+        }
+        if seen.inside != Some(Answer::Good) {
+            seen.host = Some(answers::from_host(url, target, ca_file).await);
+        }
+    }
     let lookup = tokio::time::timeout(WITHIN, tokio::net::lookup_host(target.connects_to()));
     let address = lookup.await.ok().and_then(Result::ok).and_then(|mut addresses| addresses.next());
-    Seen { answers, mtu: address.and_then(path_mtu) }
+    seen.way = address.and_then(path_mtu);
+    seen
+}
+
+/// Asks a target through a container.
+async fn through(probe: &Probe<'_>, target: &Target, url: &str, ca_file: Option<&Path>, size: usize) -> Answer {
+    match Tunnel::open(probe, target).await {
+        Ok(tunnel) => answers::over(&tunnel.socket(), url, target, ca_file, size).await,
+        Err(error) => Answer::Odd(error),
+    }
 }
 
 /// The largest packet that the kernel believes to fit the way to an address. Nothing is sent.
@@ -298,28 +376,51 @@ mod tests {
         }
     }
 
-    fn judged(reached: Reached, answers: Result<(), String>) -> Vec<Finding> {
+    fn distrusts() -> Answer {
+        Answer::Distrusted("invalid peer certificate: UnknownIssuer".into())
+    }
+
+    fn judged(reached: Reached, inside: Option<Answer>, host: Option<Answer>) -> Vec<Finding> {
         let reached = Reached { target: "gl.example.com:443".into(), ..reached };
-        let findings = judge(&target(None), &reached, &Seen { answers: Some(answers), mtu: Some(1500) });
+        let findings = judge(&target(None), &reached, &Seen { inside, host, ..Seen::default() });
         expect_remedies(&findings);
         findings
     }
 
     #[test]
     fn a_name_a_way_and_trust_are_told_apart() {
-        assert_eq!(level(&judged(Reached::default(), Ok(())), "reach"), Level::Ok);
+        let good = || Some(Answer::Good);
+        assert_eq!(level(&judged(Reached::default(), good(), None), "reach"), Level::Ok);
         let unknown = Reached { unknown: Some("no".into()), ..Reached::default() };
-        assert_eq!(level(&judged(unknown, Ok(())), "dns"), Level::Error);
-        let refused = judged(Reached { refused: Some("no route".into()), ..Reached::default() }, Ok(()));
+        assert_eq!(level(&judged(unknown, None, good()), "dns"), Level::Error);
+        let refused = judged(Reached { refused: Some("no route".into()), ..Reached::default() }, None, good());
         assert!(refused[0].what.contains("the host itself reaches it"), "{refused:?}");
-        let distrusted = judged(Reached::default(), Err("invalid peer certificate: UnknownIssuer".into()));
-        assert_eq!(level(&distrusted, "trust"), Level::Error);
-        assert_eq!(level(&judged(Reached::default(), Err("reset".into())), "answers"), Level::Warning);
+        let odd = || Some(Answer::Odd("reset".into()));
+        assert_eq!(level(&judged(Reached::default(), odd(), good()), "answers"), Level::Warning);
+        assert_eq!(
+            level(&judged(Reached::default(), None, odd()), "answers"),
+            Level::Warning,
+            "asked from the host alone"
+        );
+        let silent = judged(Reached::default(), Some(Answer::Silent), Some(Answer::Silent));
+        assert!(silent.iter().any(|finding| finding.what.contains("no answer within 10s")), "{silent:?}");
+    }
+
+    #[test]
+    fn trust_is_what_a_container_is_shown() {
+        let what = |inside, host| {
+            let findings = judged(Reached::default(), inside, host);
+            assert_eq!(level(&findings, "trust"), Level::Error);
+            findings.into_iter().find(|finding| finding.check == "trust").expect("one").what
+        };
+        assert!(!what(Some(distrusts()), Some(distrusts())).contains("between"));
+        assert!(what(Some(distrusts()), Some(Answer::Good)).contains("something between answers containers"));
+        assert!(!what(None, Some(distrusts())).contains("between"));
     }
 
     #[test]
     fn a_registry_that_podman_alone_trusts_is_a_warning_and_one_that_nobody_does_an_error() {
-        let seen = Seen { answers: Some(Err("invalid peer certificate: UnknownIssuer".into())), mtu: None };
+        let seen = Seen { inside: Some(distrusts()), ..Seen::default() };
         for (podman_trusts, expected) in
             [(None, Level::Error), (Some("/etc/containers/certs.d/r".into()), Level::Warning)]
         {
@@ -333,19 +434,24 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_are_too_large_for_the_way_are_a_warning_for_root_alone() {
+    fn packets_are_lost_by_their_size_where_small_ones_come_or_the_host_alone_is_answered() {
         let eth = [("eth0".to_owned(), 1500)];
-        let of = |way, rootful, mtu| {
-            packets(&eth, Some(way), &NetworkSettings { mtu, ..NetworkSettings::default() }, rootful, &target(None))
+        let of = |inside, large, host, way| {
+            let seen = Seen { inside: Some(inside), large, host, way };
+            packets(&eth, &seen, &target(None))
         };
-        assert_eq!(of(1500, true, None).map(|finding| finding.level), Some(Level::Ok));
-        let small = of(1400, true, None).expect("a finding");
-        assert!(small.remedy.as_deref().is_some_and(|words| words.contains("network_mtu = 1400")), "{small:?}");
-        assert_eq!(of(1400, false, None), None);
-        assert_eq!(of(1500, true, Some(9000)).map(|finding| finding.level), Some(Level::Warning));
-        let of_host = NetworkSettings { mode: Network::Host, ..NetworkSettings::default() };
-        assert_eq!(packets(&eth, Some(1400), &of_host, true, &target(None)), None);
-        expect_remedies(&[small]);
+        let good = || Some(Answer::Good);
+        let passes = of(Answer::Good, Some(Answer::Odd("431".into())), None, Some(1400)).expect("a finding");
+        assert_eq!(passes.level, Level::Ok, "it came, whatever was said to it");
+        assert_eq!(of(Answer::Good, None, None, None), None, "none was sent");
+        assert_eq!(of(Answer::Silent, None, Some(Answer::Silent), None), None, "nobody is answered");
+        let lost = of(Answer::Good, Some(Answer::Silent), None, Some(1420)).expect("a finding");
+        assert!(lost.remedy.as_deref().is_some_and(|words| words.contains("network_mtu = 1420")), "{lost:?}");
+        let hangs = of(Answer::Silent, None, good(), Some(1500)).expect("a finding");
+        assert!(hangs.remedy.as_deref().is_some_and(|words| words.contains("network_mtu = 1400")), "{hangs:?}");
+        expect_remedies(&[lost, hangs]);
+        let hangs = judged(Reached::default(), Some(Answer::Silent), good());
+        assert!(hangs.iter().all(|finding| finding.check != "answers"), "it is said once: {hangs:?}");
     }
 
     #[test]
@@ -358,7 +464,9 @@ mod tests {
         let own = way_out(&Probed { name_servers: vec!["127.0.0.53".into()], ..good }, &network);
         assert_eq!(level(&own, "name-servers"), Level::Error);
         let starts = no_container("podman run: statfs /x/windlass-init: no such file or directory");
-        expect_remedies(&[none, own, vec![starts]].concat());
+        let limits = no_container("runc create failed: error setting rlimit type 7: operation not permitted");
+        assert!(limits.remedy.as_deref().is_some_and(|remedy| remedy.contains("nproc = \"4096\"")), "{limits:?}");
+        expect_remedies(&[none, own, vec![starts, limits]].concat());
     }
 
     #[test]

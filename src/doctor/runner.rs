@@ -218,9 +218,11 @@ fn executables(facts: &Facts<'_>, entry: &Entry) -> Vec<Finding> {
             continue;
         }
         match facts.programs.get(Path::new(path)) {
-            Some(Program::Missing) => {
-                error(format!("{path} is not there"), fails, format!("scripts/install.sh, or {put}"))
-            }
+            Some(Program::Missing) => error(
+                format!("{path} is not there"),
+                fails,
+                format!("install the package windlass again (or scripts/install.sh), or {put}"),
+            ),
             Some(Program::NotExecutable) => {
                 error(format!("{path} is no program that can be started"), fails, format!("chmod 0755 {path}"));
             }
@@ -229,11 +231,12 @@ fn executables(facts: &Facts<'_>, entry: &Entry) -> Vec<Finding> {
                 "a wrapper has to exec the program itself: the daemon ends the jobs of a gitlab-runner that is gone",
                 put,
             ),
-            Some(Program::Release(release)) if release != facts.release => error(
+            Some(Program::Release(release)) if release != facts.release => findings.push(Finding::warning(
+                "runner-executables",
                 format!("{path} is of release {release}, this command of {}", facts.release),
-                "executables and daemon speak with each other only within one release",
-                "scripts/install.sh, or upgrade the package; then systemctl restart windlass.service".to_owned(),
-            ),
+                "they understand each other for the time of an upgrade; nobody tries it for longer",
+                "upgrade the package windlass (or scripts/install.sh); then systemctl restart windlass.service",
+            )),
             _ if Path::new(path).file_name().is_none_or(|name| name.to_str() != Some(&wanted)) => {
                 error(format!("{key}_exec is {path}"), fails, put);
             }

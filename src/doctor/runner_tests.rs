@@ -75,9 +75,7 @@ fn a_runner_without_windlass_is_an_error() {
 #[test]
 fn executables_have_to_be_there_of_this_release_and_call_this_socket() {
     let of = |text: &str, programs: &[(&str, Program)]| level(&judged(text, "", programs), "runner-executables");
-    for program in
-        [Program::Missing, Program::NotExecutable, Program::Release("0.9".into()), Program::Silent("x".into())]
-    {
+    for program in [Program::Missing, Program::NotExecutable, Program::Silent("x".into())] {
         assert_eq!(of(GOOD, &[("/l/windlass-run", program)]), Level::Error);
     }
     assert_eq!(
@@ -86,6 +84,7 @@ fn executables_have_to_be_there_of_this_release_and_call_this_socket() {
     );
     assert_eq!(of(&GOOD.replace("cleanup_exec = '/l/windlass-cleanup'\n", ""), &[]), Level::Error);
     assert_eq!(of(&GOOD.replace("'/l/windlass-run'", "'windlass-run'"), &[]), Level::Error);
+    assert_eq!(of(GOOD, &[("/l/windlass-run", Program::Release("0.9".into()))]), Level::Warning, "during an upgrade");
     let elsewhere = GOOD.replace("[runners.custom]\n", "[runners.custom]\nrun_args = ['--socket', '/other']\n");
     assert_eq!(of(&elsewhere, &[]), Level::Error);
 }
@@ -124,7 +123,8 @@ fn more_jobs_than_slots_are_a_warning_for_each_profile() {
 #[test]
 fn a_shell_runner_that_may_call_the_socket_is_an_error() {
     let config: RunnerConfig = toml::from_str("[[runners]]\nname = 's'\nexecutor = 'shell'\n").unwrap();
-    let access = |is_member, is_allowed, connects| Access { is_member, is_allowed, connects, is_known: true };
+    let access =
+        |is_member, is_allowed, connects| Access { is_member, is_allowed, connects, is_known: true, is_older: false };
     let of = |access: Access| shell(&config, "gitlab-runner", &access).unwrap();
     assert_eq!(of(access(false, false, true)).level, Level::Ok);
     assert_eq!(of(access(false, true, false)).level, Level::Ok);

@@ -1,5 +1,6 @@
 //! gitlab-runner's unit: whom it runs as, how it is stopped, and what its package does to podman.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::run;
@@ -21,6 +22,8 @@ pub struct Unit {
     pub groups: Vec<String>,
     /// The user that jobs of the shell executor run as, where the command names one.
     pub shell_user: Option<String>,
+    /// The groups of its process, which it has had since its start; none: it does not run.
+    pub process_groups: Option<Vec<u32>>,
     /// The signal that stops it, as a number.
     pub kill_signal: String,
     /// How long a stop may take; none: for ever.
@@ -29,10 +32,23 @@ pub struct Unit {
 
 /// The unit of gitlab-runner; none where systemd has none.
 pub async fn look() -> Option<Unit> {
-    let wanted = ["LoadState", "User", "SupplementaryGroups", "KillSignal", "TimeoutStopUSec", "ExecStart"];
+    let wanted = ["LoadState", "MainPID", "User", "SupplementaryGroups", "KillSignal", "TimeoutStopUSec", "ExecStart"];
     let options = wanted.iter().flat_map(|name| ["-p", name]);
     let arguments: Vec<&str> = ["show", "gitlab-runner.service"].into_iter().chain(options).collect();
-    parse(&run::output("systemctl", &arguments).await.ok()?)
+    let text = run::output("systemctl", &arguments).await.ok()?;
+    let mut unit = parse(&text)?;
+    let pid = run::properties(&text).remove("MainPID").filter(|pid| pid != "0");
+    unit.process_groups = pid.and_then(|pid| groups(&run::read(Path::new(&format!("/proc/{pid}/status"))).ok()?));
+    Some(unit)
+}
+
+/// All groups of a process, of `/proc/PID/status` (proc_pid_status(5)).
+fn groups(status: &str) -> Option<Vec<u32>> {
+    let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
+    let numbers = |text: &str| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>();
+    // Of its four group ids the second is in effect.
+    let own = numbers(of("Gid:")?).get(1).copied();
+    Some(numbers(of("Groups:")?).into_iter().chain(own).collect())
 }
 
 fn parse(text: &str) -> Option<Unit> {
@@ -51,6 +67,7 @@ fn parse(text: &str) -> Option<Unit> {
         user,
         groups: of("SupplementaryGroups").split_whitespace().map(str::to_owned).collect(),
         shell_user: shell_user.map(str::to_owned),
+        process_groups: None,
         kill_signal: of("KillSignal"),
         stop: match of("TimeoutStopUSec").as_str() {
             "infinity" => None,
@@ -123,6 +140,13 @@ mod tests {
         assert_eq!(parse(&SHOWN.replace("=4h", "=infinity")).expect("a unit").stop, None);
         let short = parse(&SHOWN.replace("=4h", "=1min 30s")).expect("a unit");
         assert_eq!(short.stop, Some(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn the_groups_of_a_process_are_those_in_effect() {
+        let status = "Name:\tx\nUid:\t1\t1\t1\t1\nGid:\t5\t6\t5\t5\nGroups:\t7 8 \n";
+        assert_eq!(groups(status), Some(vec![7, 8, 6]));
+        assert_eq!(groups(""), None);
     }
 
     #[test]

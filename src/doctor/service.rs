@@ -30,7 +30,7 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         let text = run::output("systemctl", &[&["show", unit][..], &properties].concat()).await;
         findings.push(unit_state(unit, text.as_deref()));
     }
-    if !host.is_rootful() {
+    if !host.is_rootful() && host.settings.runs_jobs() {
         let directory = host.files.path(&format!("/run/user/{uid}"));
         let manager = Manager {
             lingers: host.files.has(&format!("/var/lib/systemd/linger/{name}")),

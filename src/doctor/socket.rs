@@ -31,6 +31,8 @@ pub struct Access {
     pub connects: bool,
     /// Whether the daemon answers the user.
     pub is_allowed: bool,
+    /// Whether gitlab-runner's process, which runs, is from before the user was put into the group.
+    pub is_older: bool,
 }
 
 impl Access {
@@ -56,8 +58,20 @@ impl Access {
             is_member: group.is_some_and(|group| group != 0 && all.contains(&group)),
             connects: socket.is_some_and(|socket| may(socket, user.uid.as_raw(), &all, 0o2))
                 && host.socket.ancestors().skip(1).all(passes),
+            is_older: false,
             is_allowed: is_privileged || host.settings.socket.allowed_users.iter().any(|allowed| allowed == name),
         }
+    }
+
+    /// That of gitlab-runner's unit: of its process, where that runs.
+    fn of_unit(host: &Host, unit: &runner_unit::Unit) -> Self {
+        let access = Self::of(host, &unit.user, &unit.groups);
+        let by_group = access.connects && access.is_member && unit.user != "root";
+        let group = owned(&host.socket).map(|socket| socket.gid);
+        let lacks = |groups: &Vec<u32>| group.is_some_and(|group| !groups.contains(&group));
+        // Without the group only a socket for all lets it in.
+        let needs_it = owned(&host.socket).is_some_and(|socket| socket.mode & 0o002 == 0);
+        Self { is_older: by_group && needs_it && unit.process_groups.as_ref().is_some_and(lacks), ..access }
     }
 
     /// Whether the user's calls are answered.
@@ -87,7 +101,9 @@ struct Facts {
     path: String,
     about: Option<Owned>,
     is_socket: bool,
-    service: (String, u32),
+    service: String,
+    /// Whether the socket's owner is one of the service's own.
+    is_own: bool,
     /// The name of the socket's group and of its members.
     group: Option<(String, Vec<String>)>,
     /// Whether a group of callers is meant to bound who connects.
@@ -107,7 +123,7 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         false => None,
     };
     let callers = match unit {
-        Some(unit) => vec![(unit.user.clone(), Access::of(host, &unit.user, &unit.groups))],
+        Some(unit) => vec![(unit.user.clone(), Access::of_unit(host, &unit))],
         None => settings.allowed_users.iter().map(|name| (name.clone(), Access::of(host, name, &[]))).collect(),
     };
     let about = owned(&host.socket);
@@ -117,7 +133,8 @@ pub async fn check(host: &Host) -> Vec<Finding> {
         path: host.socket.display().to_string(),
         about,
         is_socket: std::fs::metadata(&host.socket).is_ok_and(|about| about.file_type().is_socket()),
-        service: (host.user.name.clone(), host.user.uid.as_raw()),
+        service: host.user.name.clone(),
+        is_own: about.is_some_and(|about| host.is_own(about.uid)),
         group: group.map(|group| (group.name, group.mem)),
         wants_group: settings.group.is_some() || by_unit,
         by_unit,
@@ -138,10 +155,10 @@ fn judge(facts: &Facts) -> Vec<Finding> {
     };
     let mode = about.mode & 0o777;
     let mut findings = Vec::new();
-    if about.uid != 0 && about.uid != facts.service.1 {
+    if about.uid != 0 && !facts.is_own {
         findings.push(Finding::error(
             "socket",
-            format!("{path} belongs to user {}, and the service runs as {}", about.uid, facts.service.0),
+            format!("{path} belongs to user {}, and the service runs as {}", about.uid, facts.service),
             "another daemon answers there, or somebody else who gets the jobs' secrets",
             "systemctl restart windlass.socket windlass.service; --user says whom the service runs as",
         ));
@@ -164,7 +181,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         }
         _ => "nobody".to_owned(),
     };
-    let (service, allowed) = (&facts.service.0, facts.allowed.join(", "));
+    let (service, allowed) = (&facts.service, facts.allowed.join(", "));
     let allowed = if allowed.is_empty() { "nobody else".to_owned() } else { allowed };
     let what = format!("beside root and {service}: {members} may connect, {allowed} is answered");
     findings.push(Finding::ok("socket-users", what));
@@ -192,6 +209,12 @@ fn caller(path: &str, name: &str, access: Access) -> Finding {
                 }
             },
         ),
+        Access { is_older: true, .. } => Finding::error(
+            "socket-caller",
+            format!("user {name} may connect to {path}, and gitlab-runner, which runs since before that, may not"),
+            fails,
+            "systemctl restart gitlab-runner.service (it lets its jobs end first)",
+        ),
         Access { is_allowed: false, .. } => Finding::error(
             "socket-caller",
             format!("user {name}, as whom gitlab-runner runs, is not answered"),
@@ -209,12 +232,13 @@ mod tests {
     use super::*;
 
     fn facts(mode: u32) -> Facts {
-        let access = Access { is_known: true, is_member: true, connects: true, is_allowed: true };
+        let access = Access { is_known: true, is_member: true, connects: true, is_allowed: true, is_older: false };
         Facts {
             path: "/run/windlass/windlass.sock".into(),
             about: Some(Owned { uid: 7, gid: 8, mode }),
             is_socket: true,
-            service: ("w".into(), 7),
+            service: "w".into(),
+            is_own: true,
             group: Some(("callers".into(), vec!["gitlab-runner".into()])),
             wants_group: true,
             by_unit: true,
@@ -245,11 +269,13 @@ mod tests {
         let meant = judge(&Facts { wants_group: false, ..facts(0o666) });
         assert!(meant.iter().all(|finding| finding.level == Level::Ok), "without a group allowed_users decides");
         let gone = judge(&Facts { about: None, ..facts(0) });
-        let other = judge(&Facts { service: ("x".into(), 9), ..facts(0o660) });
+        let other = judge(&Facts { is_own: false, ..facts(0o660) });
         assert_eq!((level(&gone, "socket"), level(&other, "socket")), (Level::Error, Level::Error));
         let out = |access| judge(&Facts { callers: vec![("r".into(), access)], ..facts(0o660) });
         let known = Access { is_known: true, ..Access::default() };
         let refused = [out(known), out(Access { connects: true, ..known })].concat();
+        let older = out(Access { is_member: true, connects: true, is_allowed: true, is_older: true, ..known });
+        assert_eq!(level(&older, "socket-caller"), Level::Error);
         let member = out(Access { is_member: true, ..known });
         let words = |findings: &[Finding]| {
             let found = findings.iter().find(|finding| finding.check == "socket-caller");

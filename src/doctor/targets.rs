@@ -39,6 +39,13 @@ impl Target {
         }
     }
 
+    /// Whether it can be asked over a connection from a container: its proxy, if there is one, is asked with CONNECT, which is for TLS
+    /// and said without it here.
+    pub fn can_be_led_to(&self) -> bool {
+        let is_tls = self.url.as_deref().is_some_and(|url| url.starts_with("https:"));
+        self.proxy.as_deref().is_none_or(|proxy| is_tls && (!proxy.contains("://") || proxy.starts_with("http:")))
+    }
+
     fn of_url(name: &'static str, url: &str, environment: &BTreeMap<String, String>) -> Option<Self> {
         let (host, port) = host_and_port(url)?;
         let proxy = proxy_of(environment, url.starts_with("https"), &host);

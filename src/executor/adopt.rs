@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::builds::Place;
 use super::past::Cause;
-use super::record::{LeaseId, Record, Role, State};
+use super::record::{LeaseId, Record, Role, State, is_of_later_release};
 use super::{Executor, Lease};
 use crate::lanes::{LaneId, Part};
 use crate::podman::Found;
@@ -21,6 +21,23 @@ impl Executor {
     #[must_use]
     pub fn has_left(run_dir: &Path) -> bool {
         std::fs::read_dir(run_dir.join("leases")).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Whether an earlier daemon, of a later release, has left leases that this one can't look after.
+    ///
+    /// # Errors
+    /// When it has. Nothing is to be touched then: its jobs run on, and that release goes on with them.
+    pub fn refuse_leases_of_later_release(run_dir: &Path) -> Result<()> {
+        let directory = run_dir.join("leases");
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        let later = entries.filter(|entry| is_of_later_release(&entry.path())).count();
+        anyhow::ensure!(
+            later == 0,
+            "{later} lease(s) in {} were written by a later release of Windlass, and are left as they are with their jobs: install that \
+             release again, and have it end them (windlass drain --wait) before you go back to this one",
+            directory.display()
+        );
+        Ok(())
     }
 
     /// Adopts the leases on record. To be called once, before anybody can ask for anything.
@@ -69,7 +86,7 @@ impl Executor {
         self.leases().insert(lease.id.clone(), Arc::clone(&lease));
         let _in = lease.span.enter();
         let job = &record.job;
-        tracing::info!(lease = %lease.id, state = ?record.state, "job {} of {} goes on in slot {}/{}", job.id, job.project_path, record.profile, record.slot);
+        tracing::info!(lease = %lease.id, state = ?record.state, "job {} of {} goes on in slot {}", job.id, job.project_path, record.slot_name());
         if record.state == State::Ending {
             lease.begin_end(Cause::Over, "it was ending when the daemon was restarted");
             self.tear_down(&lease);
@@ -147,5 +164,20 @@ mod tests {
         // Whatever this release writes of it, it reads again.
         record.save(&lease).expect("it is written");
         assert_eq!(load(&lease).expect("it is read"), record);
+    }
+
+    #[test]
+    fn the_lease_of_a_later_release_is_refused_whatever_else_is_in_it() {
+        let run_dir = tempfile::tempdir().expect("a directory");
+        let lease = run_dir.path().join("leases/63055f3018e303c09c5c42d3184217e4");
+        assert!(Executor::refuse_leases_of_later_release(run_dir.path()).is_ok(), "there is none");
+        std::fs::create_dir_all(&lease).expect("a directory");
+        for (content, refused) in
+            [(r#"{"version": 2, "slots": ["a"]}"#, true), (OLDER, false), ("", false), ("{}", false)]
+        {
+            std::fs::write(lease.join("lease.json"), content).expect("a file");
+            let said = Executor::refuse_leases_of_later_release(run_dir.path());
+            assert_eq!(said.is_err(), refused, "{content}");
+        }
     }
 }

@@ -52,7 +52,8 @@ impl Lease {
     pub fn new(record: Record, leases_dir: &Path, slot: Option<Slot>) -> Self {
         let (job, pipeline) = (&record.job, record.job.pipeline);
         // Of the highest level, so that no filter takes it away from what passes.
-        let span = tracing::error_span!("job", job = job.id, project = %job.project_path, slot = record.slot, pipeline);
+        let name = record.slot_name();
+        let span = tracing::error_span!("job", job = job.id, project = %job.project_path, slot = %name, pipeline);
         Self {
             id: record.id.clone(),
             span,

@@ -51,7 +51,7 @@ mod work_dir;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -163,6 +163,8 @@ pub struct Executor {
     changed: Arc<Notify>,
     /// What an administrator should know of the last reload.
     note: Mutex<Option<String>>,
+    /// What of the daemon could not begin.
+    missing: OnceLock<Vec<String>>,
     leases: Mutex<HashMap<LeaseId, Arc<Lease>>>,
     waiting: leasing::Waiting,
     holds: hold::Holds,
@@ -226,6 +228,7 @@ impl Executor {
             drain: drain::Drain::load(&settings.state_dir)?,
             changed,
             note: Mutex::default(),
+            missing: OnceLock::new(),
             leases: Mutex::default(),
             waiting: leasing::Waiting::default(),
             holds: hold::Holds::load(&settings.run_dir)?,

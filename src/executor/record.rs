@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::builds::Place;
@@ -273,6 +273,12 @@ impl Record {
         self.network = None;
     }
 
+    /// The name of its slot.
+    #[must_use]
+    pub fn slot_name(&self) -> String {
+        format!("{}/{}", self.profile, self.slot)
+    }
+
     /// Whether its job has ended, and its containers are kept for somebody to look at.
     #[must_use]
     pub fn is_kept(&self) -> bool {
@@ -322,16 +328,18 @@ impl Record {
     /// Reads it from a lease's directory.
     ///
     /// # Errors
-    /// When it is missing, damaged, or of a newer version.
+    /// When it is missing or damaged.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = file(directory);
         let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let record: Self = serde_json::from_slice(&bytes).with_context(|| format!("understand {}", path.display()))?;
-        if record.version > VERSION {
-            bail!("{} is of version {}, this daemon knows {VERSION}", path.display(), record.version);
-        }
-        Ok(record)
+        serde_json::from_slice(&bytes).with_context(|| format!("understand {}", path.display()))
     }
+}
+
+/// Whether a lease's directory holds the record of a later release, which this one may misunderstand.
+pub fn is_of_later_release(directory: &Path) -> bool {
+    let bytes = std::fs::read(file(directory)).unwrap_or_default();
+    files::version_in(&bytes).is_some_and(|version| version > VERSION)
 }
 
 fn file(directory: &Path) -> PathBuf {

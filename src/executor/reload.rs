@@ -13,6 +13,11 @@ impl Executor {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 
+    /// Says what of the daemon could not begin; once, at its start.
+    pub fn set_missing(&self, missing: Vec<String>) {
+        let _ = self.missing.set(missing);
+    }
+
     /// Prepares for settings before they are in effect.
     ///
     /// # Errors

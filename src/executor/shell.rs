@@ -107,7 +107,7 @@ impl Executor {
 
 /// Whether that is how somebody calls this job.
 fn is_named(record: &Record, name: &str) -> bool {
-    let slot = || format!("{}/{}", record.profile, record.slot) == name && !record.is_kept();
+    let slot = || record.slot_name() == name && !record.is_kept();
     record.state != State::Ending && (record.job.id.to_string() == name || record.id.short() == name || slot())
 }
 

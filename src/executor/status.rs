@@ -58,7 +58,13 @@ impl Executor {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-                warnings: [self.warnings(), self.space_warnings(), self.note().into_iter().collect()].concat(),
+                warnings: [
+                    self.missing.get().cloned().unwrap_or_default(),
+                    self.warnings(),
+                    self.space_warnings(),
+                    self.note().into_iter().collect(),
+                ]
+                .concat(),
                 drained_since: self.drain.now().map(|drained| date(drained.since)),
             },
             slots: slots.collect(),

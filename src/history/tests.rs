@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -195,6 +197,23 @@ async fn a_database_that_cannot_be_written_costs_rows_and_no_time() {
     let kept = std::fs::read_to_string(world.directory.path().join(FILE)).unwrap();
     assert!(kept.starts_with("this is no database"), "it is left as it is");
     assert!(world.history.jobs(&JobQuery { limit: 1, ..JobQuery::default() }).await.is_err());
+}
+
+#[tokio::test]
+async fn the_database_of_a_later_release_is_left_to_it() {
+    let settings = HistorySettings { keep: Duration::from_secs(60), max_jobs: 9 };
+    let mut world = World::with(settings);
+    world.history.job(row(1, now())).await;
+    world.end().await;
+    let options = SqliteConnectOptions::new().filename(world.directory.path().join(FILE));
+    let mut database = options.connect().await.unwrap();
+    let later = "INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations";
+    sqlx::query(later).execute(&mut database).await.unwrap();
+    let world = World::at(world.directory, settings);
+    assert_eq!(world.history.job(row(2, now())).await, Told::Settled);
+    let text = world.metrics.text(&crate::metrics::states::States::default()).unwrap();
+    assert!(text.contains("windlass_history_dropped_total 1\n"), "{text}");
+    assert_eq!(world.jobs(JobQuery::default()).await, [1]);
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ const USAGE: &str =
                         print the numbers of the arguments, from 0, of which one address takes a connection
   windlass-init probe [HOST:PORT...]
                         print as JSON what this container's network is, and whether it leads to these
+  windlass-init lead HOST:PORT
+                        connect there, and pass on the bytes of standard input and output
   windlass-init identify USER
                         print the ids of a user of the image
   windlass-init become PROGRAM [ARGUMENT...]
@@ -59,6 +61,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
     let mode = match arguments {
         [mode, addresses @ ..] if mode == "connect" && !addresses.is_empty() => return connect::run(addresses),
         [mode, targets @ ..] if mode == "probe" => return probe::run(targets),
+        [mode, target] if mode == "lead" => return probe::lead(target),
         [mode, user] if mode == "identify" => {
             let users::User { identity, .. } = users::find(user).map_err(anyhow::Error::msg)?;
             println!("{}:{}", identity.uid, identity.gid);

@@ -1,9 +1,11 @@
-//! `windlass-init probe`: what a container's network is, and where it leads. `windlass doctor` asks.
+//! `windlass-init probe`: what a container's network is, and where it leads; `windlass-init lead`: a way through it, for what wants to be
+//! seen from there. `windlass doctor` asks.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::resolve::Resolver;
@@ -14,6 +16,10 @@ pub const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ADDRESSES_MAX: usize = 4;
 /// Most targets that are looked at.
 pub const TARGETS_MAX: usize = 16;
+/// What `lead` says once there is a connection; the connection's own bytes follow.
+pub const CONNECTED: &str = "connected\n";
+/// How long a connection may be silent before `lead` ends: whoever asked has long gone on.
+const SILENT_MAX: Duration = Duration::from_secs(60);
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +51,7 @@ pub struct Reached {
 
 /// Looks, and prints JSON.
 pub fn run(targets: &[String]) -> Result<()> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let resolver = Resolver::read(&read("/etc/resolv.conf"), &read("/etc/hosts"));
+    let resolver = resolver();
     let probed = Probed {
         interfaces: interfaces(),
         has_route: has_route(&read("/proc/net/route"), &read("/proc/net/ipv6_route")),
@@ -55,6 +60,44 @@ pub fn run(targets: &[String]) -> Result<()> {
     };
     println!("{}", serde_json::to_string(&probed).context("write what was found")?);
     Ok(())
+}
+
+/// Connects to `HOST:PORT` and passes bytes between there and standard input and output, after [`CONNECTED`].
+///
+/// # Errors
+/// When there is no connection.
+pub fn lead(target: &str) -> Result<()> {
+    let (reached, stream) = connect(&resolver(), target);
+    let Some(stream) = stream else {
+        bail!("{target}: {}", reached.unknown.or(reached.refused).unwrap_or_default());
+    };
+    stream.set_read_timeout(Some(SILENT_MAX)).context("limit the silence of the connection")?;
+    let mut output = io::stdout().lock();
+    output.write_all(CONNECTED.as_bytes()).and_then(|()| output.flush()).context("say that there is a connection")?;
+    let mut there = stream.try_clone().context("share the connection")?;
+    std::thread::spawn(move || {
+        // Whoever asks sees how a connection ends by its end.
+        let _ = io::copy(&mut io::stdin().lock(), &mut there);
+        let _ = there.shutdown(Shutdown::Write);
+    });
+    let mut here = stream;
+    let mut buffer = [0; 16 * 1024];
+    // Not `io::copy`: standard output keeps what has no line end yet.
+    loop {
+        match io::Read::read(&mut here, &mut buffer) {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(count) => output.write_all(&buffer[..count]).and_then(|()| output.flush()).context("pass bytes on")?,
+        }
+    }
+}
+
+/// The text of a file; none where it can't be read, as in a container without IPv6.
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn resolver() -> Resolver {
+    Resolver::read(&read("/etc/resolv.conf"), &read("/etc/hosts"))
 }
 
 fn interfaces() -> Vec<(String, u32)> {
@@ -85,38 +128,43 @@ fn has_route(four: &str, six: &str) -> bool {
 }
 
 fn reach(resolver: &Resolver, target: &str) -> Reached {
+    connect(resolver, target).0
+}
+
+/// One connection to the first address of a target that takes it, and how that went.
+fn connect(resolver: &Resolver, target: &str) -> (Reached, Option<TcpStream>) {
     let mut reached = Reached { target: target.to_owned(), ..Reached::default() };
     let Some((host, port)) = target.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
     else {
         reached.unknown = Some("it is no HOST:PORT".to_owned());
-        return reached;
+        return (reached, None);
     };
     let addresses = match resolver.addresses(host) {
         Ok(addresses) => addresses,
         Err(reason) => {
             reached.unknown = Some(reason);
-            return reached;
+            return (reached, None);
         }
     };
     reached.addresses = addresses.iter().map(ToString::to_string).collect();
     let since = Instant::now();
-    let mut problems = Vec::new();
+    let (mut problems, mut stream) = (Vec::new(), None);
     for address in addresses.into_iter().take(ADDRESSES_MAX) {
         let left = CONNECT_WITHIN.saturating_sub(since.elapsed());
         if left.is_zero() {
             break;
         }
         match TcpStream::connect_timeout(&SocketAddr::new(address, port), left) {
-            Ok(_) => {
-                problems.clear();
+            Ok(connected) => {
+                stream = Some(connected);
                 break;
             }
             Err(error) => problems.push(format!("{address}: {error}")),
         }
     }
     reached.took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    reached.refused = (!problems.is_empty()).then(|| problems.join("; "));
-    reached
+    reached.refused = stream.is_none().then(|| problems.join("; "));
+    (reached, stream)
 }
 
 #[cfg(test)]

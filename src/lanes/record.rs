@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::files::Measured;
+use crate::sys::files::version_in;
 
 /// The version of records.
 pub(super) const VERSION: u32 = 1;
@@ -40,4 +41,9 @@ impl Record {
     pub fn is_measured(&self) -> bool {
         self.size.is_some() && self.measured == self.uses
     }
+}
+
+/// Whether this is the record of a later release, which this one may misunderstand.
+pub(super) fn is_of_later_release(bytes: &[u8]) -> bool {
+    version_in(bytes).is_some_and(|version| version > VERSION)
 }

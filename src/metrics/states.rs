@@ -21,7 +21,7 @@ pub struct States {
     pub podman_answers: Option<bool>,
     /// Whether GitLab answers; none: it was not asked.
     pub gitlab_answers: Option<bool>,
-    /// How many errors doctor found when it looked last; none: it has not looked.
+    /// How many errors doctor found, of each subject when it looked last; none: it has not looked.
     pub doctor_errors: Option<i64>,
     /// How many slots of each profile are `free`, `busy`, or `going` with their jobs.
     pub slots: BTreeMap<(String, &'static str), i64>,
@@ -105,7 +105,7 @@ impl States {
         if let Some(errors) = self.doctor_errors {
             one(
                 "doctor_errors",
-                "What windlassd calls an error of its host, as windlass doctor does",
+                "What windlassd calls an error of its host or of GitLab, as windlass doctor does, each subject when it was looked at last",
                 None,
                 number(errors),
             );

@@ -1,4 +1,7 @@
-//! Who may look: a token that people log in with once, a cookie that proves it until it is over, and few attempts.
+//! Who may look: a token that people log in with once, a cookie that proves it until it is over, and a limit for wrong ones.
+//!
+//! Each token is looked at, however many were wrong before: one of [`TOKEN_MIN`] characters by chance is not found by trying, and whoever
+//! tries must not be able to keep others out. Who sends many wrong ones is told to wait, by sender.
 //!
 //! The cookie has a time and a signature over it, with a key made of the token. So sessions outlast a restart of the daemon, nothing is
 //! kept of them, and another token ends them all.
@@ -24,8 +27,10 @@ pub const SESSION: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const TOKEN_MIN: usize = 16;
 /// Wrong tokens within [`WINDOW`] of one sender.
 const WRONG_MAX: usize = 10;
-/// Wrong tokens within it of all together, who may make addresses up: that many guesses a minute lead nowhere.
-const WRONG_MAX_OF_ALL: usize = 100;
+/// Wrong tokens that are kept in mind, of all senders; the oldest are forgotten first.
+const KEPT_MAX: usize = 1000;
+/// Wrong tokens of all senders together that the journal is told of within it.
+const TOLD_MAX: usize = 100;
 /// The time that wrong tokens are counted in.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -36,7 +41,7 @@ pub enum Attempt {
     Right,
     /// It is not.
     Wrong,
-    /// Too many of this sender were wrong; nobody has looked at this one, nor does anybody look at others for so long.
+    /// It is not, and too many of this sender were not. It should wait for so long.
     TooMany(Duration),
 }
 
@@ -47,15 +52,15 @@ pub enum Look {
     Yes,
     /// They have to log in.
     No,
-    /// Their token was not looked at: too many were wrong. They may try again after so long.
+    /// Neither this token nor too many before it were right. They should try again after so long.
     TooMany(Duration),
 }
 
 /// Who sends tokens, as far as they can be told apart; none: somebody on this host.
 pub type Sender = Option<IpAddr>;
 
-/// Who has sent a request. Behind a proxy on this host that is whom the proxy names: the last in `X-Forwarded-For`. Whoever else could have
-/// written that would only name themselves.
+/// Who has sent a request. Behind a proxy on this host that is whom the proxy names: the last in `X-Forwarded-For`. Others on this host can
+/// write that too; all they get by it is more answers to wrong tokens.
 #[must_use]
 pub fn sender(peer: Peer, headers: &HeaderMap) -> Sender {
     if peer.0.is_some_and(|address| !address.is_loopback()) {
@@ -78,7 +83,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub struct Login {
     token: Option<Secret>,
-    /// Wrong tokens of the last while: at most as many as are looked at in it.
+    /// Wrong tokens of the last while, at most [`KEPT_MAX`].
     wrong: Mutex<VecDeque<(Instant, Sender)>>,
 }
 
@@ -98,22 +103,25 @@ impl Login {
     /// Tries a token.
     pub fn attempt(&self, given: &str, from: Sender, now: Instant) -> Attempt {
         let Some(token) = &self.token else { return Attempt::Right };
+        // Of digests, so that the time tells nothing of the length either.
+        if bool::from(Sha256::digest(given).ct_eq(&Sha256::digest(token.expose()))) {
+            return Attempt::Right;
+        }
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         while wrong.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
             wrong.pop_front();
         }
-        let own: Vec<Instant> = wrong.iter().filter(|(_, other)| *other == from).map(|(at, _)| *at).collect();
-        // When the first of them counts no more, one more is looked at.
-        let first = match wrong.front() {
-            Some((first, _)) if wrong.len() >= WRONG_MAX_OF_ALL => Some(*first),
-            _ => own.first().copied().filter(|_| own.len() >= WRONG_MAX),
-        };
-        if let Some(first) = first {
+        let mut own = wrong.iter().filter(|(_, other)| *other == from).map(|(at, _)| *at);
+        if let Some(first) = own.next()
+            && own.count() + 1 >= WRONG_MAX
+        {
             return Attempt::TooMany((first + WINDOW).saturating_duration_since(now));
         }
-        // Of digests, so that the time tells nothing of the length either.
-        if bool::from(Sha256::digest(given).ct_eq(&Sha256::digest(token.expose()))) {
-            return Attempt::Right;
+        if wrong.len() < TOLD_MAX {
+            tracing::warn!("a wrong token for the page");
+        }
+        if wrong.len() >= KEPT_MAX {
+            wrong.pop_front();
         }
         wrong.push_back((now, from));
         Attempt::Wrong
@@ -131,22 +139,26 @@ impl Login {
         if self.token.is_none() {
             return Look::Yes;
         }
-        let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
-        let bearer = headers.get("authorization").and_then(text);
-        if let Some(given) = bearer.as_deref().and_then(|value| value.strip_prefix("Bearer ")) {
+        let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
+        if let Some(given) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
             return match self.attempt(given.trim(), sender(peer, headers), Instant::now()) {
                 Attempt::Right => Look::Yes,
                 Attempt::Wrong => Look::No,
                 Attempt::TooMany(wait) => Look::TooMany(wait),
             };
         }
-        let cookies: Vec<String> = headers.get_all("cookie").iter().filter_map(text).collect();
-        let mut pairs =
-            cookies.iter().flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        match pairs.any(|(name, value)| name == COOKIE && self.is_session(value, now)) {
+        match self.has_session(headers, now) {
             true => Look::Yes,
             false => Look::No,
         }
+    }
+
+    /// Whether a request with these headers is somebody's who has logged in; where nobody has to, everybody has.
+    #[must_use]
+    pub fn has_session(&self, headers: &HeaderMap, now: u64) -> bool {
+        let cookies = headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok());
+        let mut pairs = cookies.flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        !self.is_wanted() || pairs.any(|(name, value)| name == COOKIE && self.is_session(value, now))
     }
 
     fn is_session(&self, value: &str, now: u64) -> bool {
@@ -213,42 +225,46 @@ mod tests {
     }
 
     #[test]
-    fn after_some_wrong_tokens_their_sender_is_not_heard_for_a_while_and_others_are() {
+    fn after_some_wrong_tokens_their_sender_is_told_to_wait_and_others_are_not() {
         let (door, now) = (login(TOKEN), Instant::now());
         let (guesser, other) = (from("192.0.2.7"), from("192.0.2.8"));
         for _ in 0..WRONG_MAX {
             assert_eq!(door.attempt("wrong", guesser, now), Attempt::Wrong);
         }
         let soon = now + Duration::from_secs(20);
-        assert_eq!(door.attempt(TOKEN, guesser, soon), Attempt::TooMany(Duration::from_secs(40)));
-        assert_eq!(
-            (door.attempt(TOKEN, other, soon), door.attempt(TOKEN, None, soon)),
-            (Attempt::Right, Attempt::Right)
-        );
+        assert_eq!(door.attempt("wrong", guesser, soon), Attempt::TooMany(Duration::from_secs(40)));
+        assert_eq!(door.attempt("wrong", other, soon), Attempt::Wrong);
         let later = now + WINDOW + Duration::from_secs(1);
-        assert_eq!(door.attempt(TOKEN, guesser, later), Attempt::Right);
+        assert_eq!(door.attempt("wrong", guesser, later), Attempt::Wrong);
     }
 
     #[test]
-    fn whoever_makes_addresses_up_is_bounded_too() {
+    fn nobody_is_kept_out_by_wrong_tokens_of_others_or_of_their_own_address() {
         let (door, now) = (login(TOKEN), Instant::now());
-        let looked_at =
-            (0..=255).filter(|last| door.attempt("wrong", from(&format!("192.0.2.{last}")), now) == Attempt::Wrong);
-        assert_eq!(looked_at.count(), WRONG_MAX_OF_ALL);
-        assert!(matches!(door.attempt(TOKEN, None, now), Attempt::TooMany(_)));
+        for sender in (0..=255).flat_map(|net| (0..=9).map(move |host| from(&format!("192.0.{net}.{host}")))) {
+            for _ in 0..WRONG_MAX {
+                assert_eq!(door.attempt("wrong", sender, now), Attempt::Wrong);
+            }
+        }
+        let guesser = from("192.0.255.9");
+        assert!(matches!(door.attempt("wrong", guesser, now), Attempt::TooMany(_)));
+        for sender in [None, from("198.51.100.1"), guesser] {
+            assert_eq!(door.attempt(TOKEN, sender, now), Attempt::Right, "{sender:?}");
+        }
+        assert!(door.wrong.lock().expect("a list").len() <= KEPT_MAX, "what is kept in mind is bounded");
     }
 
     #[test]
-    fn a_right_token_that_nobody_looked_at_is_not_called_wrong() {
+    fn a_right_token_is_right_after_many_wrong_ones_and_a_session_stays_one() {
         let door = login(TOKEN);
         let shown = |token: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("authorization", format!("Bearer {token}").parse().expect("a header"));
             door.may_look(Peer(None), &headers, 1)
         };
-        assert_eq!(shown(TOKEN), Look::Yes);
         (0..WRONG_MAX).for_each(|_| assert_eq!(shown("wrong"), Look::No));
-        assert!(matches!(shown(TOKEN), Look::TooMany(_)));
+        assert!(matches!(shown("wrong"), Look::TooMany(_)));
+        assert_eq!(shown(TOKEN), Look::Yes);
         let cookie = cookie(&door.session(1));
         assert_eq!(door.may_look(Peer(None), &cookie, 2), Look::Yes, "who has logged in stays in");
     }

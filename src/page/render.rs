@@ -1,14 +1,16 @@
 //! From what there is to the parts of a page. What many have open is rendered once; layouts of graphs are kept.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::body::Bytes;
 
 use super::graph::Graph;
 use super::html::chain::{DRAWN_MAX, Show};
 use super::html::project::AROUND_MAX;
-use super::html::{Clock, Part, chain, disk, images, jobs, now, project};
+use super::html::{Clock, Part, chain, disk, gone, images, jobs, now, project};
 use super::layout::Layout;
 use super::moment::{Moment, Sources, project_of};
 use super::svg;
@@ -18,6 +20,8 @@ use super::view::past::DAY;
 const KEPT_MAX: usize = 64;
 /// Layouts that are kept.
 const LAYOUTS_MAX: usize = 32;
+/// For how long what nobody tells the changes of stays as it was rendered, in seconds.
+const UNTOLD: i64 = 5;
 
 /// A page that somebody has open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,7 +51,18 @@ impl Topic {
 /// What a page was rendered from: the version of what goes on or of the chain, and of what is on record of its project.
 type Version = (u64, u64);
 /// What was rendered last of each page.
-type Kept = HashMap<Topic, (Version, Arc<Vec<Part>>)>;
+type Kept = HashMap<Topic, (Version, Arc<Vec<Told>>)>;
+
+/// A part as pages that are open are told it: one event, which all of them share.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its name in the page.
+    pub id: &'static str,
+    /// Of what is in it. So nobody has to keep that to know whether it has changed.
+    pub digest: u64,
+    /// The event.
+    pub event: Bytes,
+}
 
 /// Renders pages.
 #[derive(Debug)]
@@ -57,17 +72,24 @@ pub struct Rendering {
     base: String,
     kept: tokio::sync::Mutex<Kept>,
     layouts: Arc<Layouts>,
+    digests: RandomState,
 }
 
 impl Rendering {
     /// Of these sources, for a page below `base`.
     #[must_use]
     pub fn new(sources: Sources, base: &str) -> Self {
-        Self { sources, base: base.to_owned(), kept: tokio::sync::Mutex::default(), layouts: Arc::default() }
+        Self {
+            sources,
+            base: base.to_owned(),
+            kept: tokio::sync::Mutex::default(),
+            layouts: Arc::default(),
+            digests: RandomState::new(),
+        }
     }
 
-    /// The parts of a page that is open. None: there is nothing of that kind.
-    pub async fn live(&self, topic: &Topic) -> Option<Arc<Vec<Part>>> {
+    /// The parts of a page that is open. Of what is not there any more, only that.
+    pub async fn live(&self, topic: &Topic) -> Arc<Vec<Told>> {
         let moment = self.sources.moment().await;
         let version = match topic {
             Topic::Now => (moment.now_version, 0),
@@ -75,21 +97,39 @@ impl Rendering {
             // An event may change nothing of the chain, and is shown all the same.
             Topic::Project(id) => (moment.chain_version, self.sources.noted(Some(*id))),
             Topic::Disk | Topic::Jobs | Topic::Images => {
-                return self.parts(&moment, topic, Clock::Bare).await.map(Arc::new);
+                self.ask(topic).await;
+                (u64::try_from(unix_time() / UNTOLD).unwrap_or(0), 0)
             }
         };
         let mut kept = self.kept.lock().await;
         if let Some((of, parts)) = kept.get(topic)
             && *of == version
         {
-            return Some(Arc::clone(parts));
+            return Arc::clone(parts);
         }
-        let parts = Arc::new(self.parts(&moment, topic, Clock::Bare).await?);
+        let parts = match self.parts(&moment, topic, Clock::Bare).await {
+            Some(mut parts) => {
+                parts.push(gone(false));
+                parts
+            }
+            None => vec![gone(true)],
+        };
+        let told = Arc::new(parts.iter().map(|part| told(part, &self.digests)).collect::<Vec<_>>());
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(topic.clone(), (version, Arc::clone(&parts)));
-        Some(parts)
+        kept.insert(topic.clone(), (version, Arc::clone(&told)));
+        told
+    }
+
+    /// Has the sources ask what may take its time, podman for example, before anything is locked; they keep it for a while.
+    async fn ask(&self, topic: &Topic) {
+        match topic {
+            Topic::Disk => drop(self.sources.disk().await),
+            Topic::Jobs => drop(self.sources.jobs().await),
+            Topic::Images => drop(self.sources.findings().await),
+            Topic::Now | Topic::Chain(_) | Topic::Project(_) => {}
+        }
     }
 
     /// The parts of a page for somebody who opens it.
@@ -140,6 +180,14 @@ impl Rendering {
     }
 }
 
+/// A part as an event.
+fn told(part: &Part, digests: &RandomState) -> Told {
+    // Texts and names alone: writing them as JSON can't fail.
+    let data = serde_json::to_string(part).unwrap_or_default();
+    let event = Bytes::from(format!("event: part\ndata: {data}\n\n"));
+    Told { id: part.id, digest: digests.hash_one(&part.html), event }
+}
+
 /// Layouts of graphs, by what is in them.
 #[derive(Debug, Default)]
 struct Layouts(Mutex<HashMap<u64, Arc<Layout>>>);
@@ -168,4 +216,18 @@ impl Layouts {
 pub fn unix_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_one_event_and_its_digest_says_whether_it_has_changed() {
+        let digests = RandomState::new();
+        let of = |html: &str| told(&Part { id: "slots", html: html.into() }, &digests);
+        let one = of("<p>a\n\nb</p>");
+        assert_eq!(one.event, "event: part\ndata: {\"id\":\"slots\",\"html\":\"<p>a\\n\\nb</p>\"}\n\n");
+        assert!(one.digest == of("<p>a\n\nb</p>").digest && one.digest != of("<p>a</p>").digest);
+    }
 }

@@ -5,7 +5,7 @@
 //! | `/`, `/chain`, `/chain/ID`, `/images`, `/jobs`, `/disk` | the pages; `/chain` takes `show` (`all`, `not-fresh`) and `q` |
 //! | `/live/now`, `/live/chain`, `/live/chain/ID`, `/live/images`, `/live/jobs`, `/live/disk` | their changes, as server-sent events |
 //! | `/api/v1/...` | the same as JSON (`openapi.json` says what) |
-//! | `/login`, `/logout` | where a token is wanted |
+//! | `/login`, `/logout` | where a token is wanted; `/login` takes `next`, one of the pages |
 //! | `/assets/...` | style sheet, script, icon |
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt as _};
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use warp::reply::Response;
 use warp::{Buf, Filter, Rejection, Reply};
 
@@ -100,7 +101,7 @@ impl Site {
             let host = ask.headers.get("host").and_then(|value| value.to_str().ok());
             if !guard::is_own_host(host, names) {
                 let words = "This name is not the page's: add it to hosts in [page] of windlass.toml if it should be.";
-                return (StatusCode::MISDIRECTED_REQUEST, words).reply();
+                return problem(ask, StatusCode::MISDIRECTED_REQUEST, words);
             }
         }
         if let Some(name) = ask.path.strip_prefix("/assets/") {
@@ -108,14 +109,18 @@ impl Site {
         }
         match (&ask.method, ask.path) {
             (&Method::GET | &Method::HEAD, "/login") => {
-                return html_reply(StatusCode::OK, door::login(&self.base, None));
+                let next = next(field(ask.query, "next"));
+                return match self.login.has_session(ask.headers, now()) {
+                    true => self.to(&next, None),
+                    false => html_reply(StatusCode::OK, door::login(&self.base, None, &next)),
+                };
             }
             (&Method::POST, "/login") => return self.log_in(ask, body).await,
             (&Method::POST, "/logout") => return self.to("/login", Some(self.cookie(ask, "", 0))),
             (&Method::GET | &Method::HEAD, _) => {}
-            _ => return (StatusCode::METHOD_NOT_ALLOWED, "This page can only be looked at.").reply(),
+            _ => return problem(ask, StatusCode::METHOD_NOT_ALLOWED, "This page can only be looked at."),
         }
-        match self.login.may_look(ask.peer, ask.headers, u64::try_from(unix_time()).unwrap_or(0)) {
+        match self.login.may_look(ask.peer, ask.headers, now()) {
             Look::Yes => {}
             Look::No => return self.refused(ask),
             Look::TooMany(wait) => return too_many(ask, wait),
@@ -151,6 +156,7 @@ impl Site {
             title: &title,
             here,
             live: Some(live_path(&topic)),
+            now: unix_time(),
             session: self.login.is_wanted(),
             entries: &entries,
         };
@@ -175,6 +181,7 @@ impl Site {
             title: "Not here",
             here: "",
             live: None,
+            now: unix_time(),
             session: self.login.is_wanted(),
             entries: &entries,
         };
@@ -190,10 +197,17 @@ impl Site {
         let Some(topic) = topic(&page, ask.query) else {
             return (StatusCode::NOT_FOUND, "there is no such page").reply();
         };
-        let Some(events) = self.live.follow(topic) else {
-            return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already").reply();
+        let full = || (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already").reply();
+        // Whoever was refused asks whether there is a place again.
+        let mut response = if ask.method == Method::HEAD {
+            if !self.live.has_place() {
+                return full();
+            }
+            (StatusCode::OK, "").reply()
+        } else {
+            let Some(events) = self.live.follow(topic) else { return full() };
+            warp::reply::stream(events).into_response()
         };
-        let mut response = warp::reply::stream(events).into_response();
         response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
         // nginx would keep events back until there are many.
         response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -210,26 +224,34 @@ impl Site {
         if ask.path.starts_with("/live/") {
             return (StatusCode::UNAUTHORIZED, "log in").reply();
         }
-        self.to("/login", None)
+        let place = match topic(ask.path, ask.query) {
+            Some(topic) => format!("/login?next={}", utf8_percent_encode(&page_path(&topic), NON_ALPHANUMERIC)),
+            None => "/login".to_owned(),
+        };
+        if has_sent_cookies(ask.headers) {
+            return self.to(&place, None);
+        }
+        let mut response = html_reply(StatusCode::UNAUTHORIZED, door::step(&format!("{}{place}", self.base)));
+        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        response
     }
 
     async fn log_in<B: Buf>(&self, ask: &Ask<'_>, body: impl Stream<Item = Result<B, warp::Error>> + Send) -> Response {
         let Some(form) = read(body).await else {
             return (StatusCode::PAYLOAD_TOO_LARGE, "this is no form of the page's").reply();
         };
-        let token = field(&form, "token").unwrap_or_default();
+        let (token, next) = (field(&form, "token").unwrap_or_default(), next(field(&form, "next")));
         match self.login.attempt(token.trim(), sender(ask.peer, ask.headers), Instant::now()) {
             Attempt::Right => {
-                let value = self.login.session(u64::try_from(unix_time()).unwrap_or(0));
-                self.to("/", Some(self.cookie(ask, &value, SESSION.as_secs())))
+                let value = self.login.session(now());
+                self.to(&next, Some(self.cookie(ask, &value, SESSION.as_secs())))
             }
             Attempt::Wrong => {
-                tracing::warn!("a wrong token for the page");
-                html_reply(StatusCode::FORBIDDEN, door::login(&self.base, Some("This is not the token.")))
+                html_reply(StatusCode::FORBIDDEN, door::login(&self.base, Some("This is not the token."), &next))
             }
             Attempt::TooMany(wait) => {
-                let words = "Too many wrong tokens within a minute. Try again in a minute.";
-                later(html_reply(StatusCode::TOO_MANY_REQUESTS, door::login(&self.base, Some(words))), wait)
+                let words = "This is not the token, and too many before it were not within a minute.";
+                later(html_reply(StatusCode::TOO_MANY_REQUESTS, door::login(&self.base, Some(words), &next)), wait)
             }
         }
     }
@@ -253,12 +275,34 @@ impl Site {
     }
 }
 
-/// For somebody whose token nobody looks at now.
+/// For somebody who sends wrong tokens on and on.
 fn too_many(ask: &Ask<'_>, wait: Duration) -> Response {
-    const WORDS: &str = "too many wrong tokens within a minute; this one was not looked at";
-    let status = StatusCode::TOO_MANY_REQUESTS;
-    let is_api = ask.path.starts_with("/api/");
-    later(if is_api { api::error(status, WORDS) } else { (status, WORDS).reply() }, wait)
+    let words = "this token is wrong, and so were too many before it within a minute";
+    later(problem(ask, StatusCode::TOO_MANY_REQUESTS, words), wait)
+}
+
+/// What is wrong with a request: as JSON where that was asked for.
+fn problem(ask: &Ask<'_>, status: StatusCode, words: &'static str) -> Response {
+    if ask.path.starts_with("/api/") { api::error(status, words) } else { (status, words).reply() }
+}
+
+/// Whether a browser would have sent our cookie with this request, if it had one: not when it came from another site (SameSite=Strict).
+/// Browsers say that where the connection is safe.
+fn has_sent_cookies(headers: &HeaderMap) -> bool {
+    let from = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(from, Some(b"none" | b"same-origin" | b"same-site"))
+}
+
+/// Where somebody gets who has logged in. Whatever is no page of these is the first one, so a link leads nowhere else.
+fn next(wanted: Option<String>) -> String {
+    let wanted = wanted.unwrap_or_default();
+    let (path, query) = wanted.split_once('?').unwrap_or((&wanted, ""));
+    topic(path, query).map_or_else(|| "/".to_owned(), |topic| page_path(&topic))
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    u64::try_from(unix_time()).unwrap_or(0)
 }
 
 /// An answer that says when to come again.
@@ -287,15 +331,24 @@ fn topic(path: &str, query: &str) -> Option<Topic> {
     }
 }
 
-/// Where the changes of a page come from.
+/// Where a page is.
+fn page_path(topic: &Topic) -> String {
+    match topic {
+        Topic::Now => "/".to_owned(),
+        Topic::Disk => "/disk".to_owned(),
+        Topic::Jobs => "/jobs".to_owned(),
+        Topic::Images => "/images".to_owned(),
+        Topic::Chain(show) if *show == Show::default() => "/chain".to_owned(),
+        Topic::Chain(show) => format!("/chain{}", show.query()),
+        Topic::Project(id) => format!("/chain/{id}"),
+    }
+}
+
+/// Where its changes come from.
 fn live_path(topic: &Topic) -> String {
     match topic {
         Topic::Now => "/live/now".to_owned(),
-        Topic::Disk => "/live/disk".to_owned(),
-        Topic::Jobs => "/live/jobs".to_owned(),
-        Topic::Images => "/live/images".to_owned(),
-        Topic::Chain(show) => format!("/live/chain{}", show.query()),
-        Topic::Project(id) => format!("/live/chain/{id}"),
+        topic => format!("/live{}", page_path(topic)),
     }
 }
 
@@ -378,5 +431,49 @@ mod tests {
         for path in ["", "/chain/", "/chain/x", "/chain/../etc", "/etc/passwd"] {
             assert_eq!(topic(path, ""), None, "{path}");
         }
+    }
+
+    #[test]
+    fn after_the_login_a_link_leads_to_a_page_of_these_and_to_nothing_else() {
+        let to = |wanted: &str| next(Some(wanted.to_owned()));
+        for page in ["/", "/disk", "/jobs", "/images", "/chain", "/chain/17", "/chain?show=not-fresh&q=app%2Fx"] {
+            assert_eq!(to(page), page);
+        }
+        assert_eq!(to("/chain?q=\r\nx: y"), "/chain?show=&q=%0D%0Ax%3A%20y");
+        for elsewhere in [
+            "",
+            "//evil.example.com",
+            "///evil.example.com/disk",
+            "\\\\evil.example.com",
+            "/\\evil.example.com",
+            "https://evil.example.com/",
+            "https:evil.example.com",
+            "javascript:alert(1)",
+            "evil.example.com",
+            "/\t/evil.example.com",
+            "/disk\r\nLocation: https://evil.example.com",
+            "/chain/17/../../..//evil.example.com",
+            "/chain/17\u{0}",
+            " /disk",
+            "/login",
+            "/logout",
+            "/api/v1/now",
+        ] {
+            assert_eq!(to(elsewhere), "/", "{elsewhere:?}");
+        }
+        assert_eq!(next(None), "/");
+    }
+
+    #[test]
+    fn a_browser_that_comes_from_another_site_has_sent_no_cookie() {
+        let from = |site: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(site) = site {
+                headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+            }
+            has_sent_cookies(&headers)
+        };
+        assert!(from(Some("none")) && from(Some("same-origin")) && from(Some("same-site")));
+        assert!(!from(Some("cross-site")) && !from(None));
     }
 }

@@ -10,6 +10,7 @@ mod exec;
 #[cfg(test)]
 mod fake;
 mod files;
+mod forget;
 mod image;
 mod images;
 mod info;
@@ -62,6 +63,7 @@ pub use list::{Found, Labels, name_of};
 pub use log_file::{LINE_MAX, LogFile, Said};
 pub use message::{Explained, PullFailure, explain_pull};
 pub use network::{JobNetwork, Place};
+pub use probe::Probe;
 pub use pull::{Came, Pull, PullOptions, Pulled, Pulls};
 pub use service::{ServiceSpec, ServiceState};
 pub use storage::Storage;

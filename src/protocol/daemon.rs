@@ -58,7 +58,7 @@ pub struct MissedStage {
 
 /// What a caller wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// Lease a slot for a job. A frame of kind `JobResponse` follows.
     Config {
@@ -177,7 +177,7 @@ pub enum Reply {
     /// Done, nothing to add.
     Done,
     /// The answer to `Status`.
-    Status(Box<crate::protocol::daemon::Status>),
+    Status(Box<Report>),
     /// The answer to `Jobs`.
     Jobs {
         /// Those that fit, the newest first.
@@ -261,7 +261,29 @@ pub struct StageReady {
     pub service_logs: bool,
 }
 
-/// Slots and leases, for `windlass status`.
+/// What `windlass status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Slots and leases.
+    #[serde(flatten)]
+    pub status: Status,
+    /// What doctor called an error when the daemon had it look last.
+    #[serde(default)]
+    pub doctor: Vec<DoctorError>,
+}
+
+/// Something that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoctorError {
+    /// The check that found it, by its name in `windlass doctor --json`.
+    pub check: String,
+    /// What was found.
+    pub what: String,
+    /// The command that mends it, or what to do.
+    pub remedy: Option<String>,
+}
+
+/// Slots and leases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The daemon itself.
@@ -336,4 +358,18 @@ pub struct LeaseStatus {
     /// Until when its containers are kept (RFC 3339, UTC), of one that is held.
     #[serde(default)]
     pub held_until: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upgrade replaces the executables before the daemon, and jobs go on meanwhile.
+    #[test]
+    fn a_call_of_a_later_release_that_says_more_is_understood() {
+        let call = r#"{"request":"config","profile":null,"runner":{"pid":1,"start":2},"directory":"/d","later":[1]}"#;
+        let request: Request = serde_json::from_str(call).expect("it is understood");
+        assert!(matches!(request, Request::Config { profile: None, .. }), "{request:?}");
+        assert!(serde_json::from_str::<Request>(r#"{"request":"later"}"#).is_err());
+    }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::health::{Facts, Health, readiness};
+use super::missing::Missing;
 use super::parts::Parts;
 use super::socket;
 use crate::config::Settings;
@@ -23,23 +24,29 @@ const SOCKET: &str = "admin.sock";
 /// What listens.
 #[derive(Debug)]
 pub struct Admin {
-    socket: UnixListener,
-    path: PathBuf,
+    socket: Option<(UnixListener, PathBuf)>,
     port: Option<TcpListener>,
 }
 
 impl Admin {
     /// Listens; nobody is answered yet.
-    pub async fn bind(settings: &Settings) -> Result<Self> {
+    pub async fn bind(settings: &Settings, missing: &mut Missing) -> Self {
+        let socket = missing.unless(Self::socket(settings), "figures and health are at no socket");
+        let port = match settings.metrics.listen {
+            Some(address) => {
+                let port = http::listen(address, "[metrics] listen").await.map_err(anyhow::Error::from);
+                missing.unless(port, "figures and health are at no port")
+            }
+            None => None,
+        };
+        Self { socket, port }
+    }
+
+    fn socket(settings: &Settings) -> Result<(UnixListener, PathBuf)> {
         let path = settings.run_dir.join(SOCKET);
         let socket = socket::make(&path, settings.metrics.group.as_deref(), 0o600, "metrics")?;
         socket.set_nonblocking(true).context("set the socket up")?;
-        let socket = UnixListener::from_std(socket).context("set the socket up")?;
-        let port = match settings.metrics.listen {
-            Some(address) => Some(http::listen(address, "[metrics] listen").await?),
-            None => None,
-        };
-        Ok(Self { socket, path, port })
+        Ok((UnixListener::from_std(socket).context("set the socket up")?, path))
     }
 
     /// Starts its tasks.
@@ -50,12 +57,14 @@ impl Admin {
             let serving = http::serve(port, endpoint.clone(), tasks.clone(), shutdown.clone());
             loops.spawn("metrics-port", None, serving);
         }
-        let (serving, path) = (http::serve(self.socket, endpoint, tasks.clone(), shutdown.clone()), self.path);
-        loops.spawn("metrics", None, async move {
-            serving.await;
-            // The next daemon replaces what can't be removed.
-            let _ = std::fs::remove_file(path);
-        });
+        if let Some((socket, path)) = self.socket {
+            let serving = http::serve(socket, endpoint, tasks.clone(), shutdown.clone());
+            loops.spawn("metrics", None, async move {
+                serving.await;
+                // The next daemon replaces what can't be removed.
+                let _ = std::fs::remove_file(path);
+            });
+        }
     }
 }
 
@@ -100,8 +109,8 @@ impl Source for Panel {
         states.loops = self.loops.ages();
         states.ready = readiness(&facts).not_ready.is_empty();
         (states.drained, states.podman_answers, states.gitlab_answers) = (facts.drained, facts.podman, facts.gitlab);
-        let round = self.doctor.as_ref().and_then(|doctor| doctor.borrow().clone());
-        states.doctor_errors = round.map(|round| round.of(Level::Error).count().try_into().unwrap_or(i64::MAX));
+        let found = self.doctor.as_ref().and_then(|doctor| doctor.borrow().clone());
+        states.doctor_errors = found.map(|found| found.count(Level::Error).try_into().unwrap_or(i64::MAX));
         states.chain = self.parts.has_chain().map(|chain| chain.counts());
         if let Some(counts) = self.parts.has_chain().map(|chain| chain.image_counts()) {
             let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

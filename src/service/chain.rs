@@ -6,6 +6,7 @@ use anyhow::Result;
 use tokio::net::TcpListener;
 
 use super::feed::FeedListener;
+use super::missing::Missing;
 use super::notify::{StatusLine, announce_chain};
 use crate::config::Settings;
 use crate::controller::Controller;
@@ -27,8 +28,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Opens its database and listens for events; GitLab is asked nothing yet. None where there is no chain.
-    pub async fn build(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Self>> {
+    /// Opens its database and listens for events; GitLab is asked nothing yet. None where there is no chain. It goes on without events, by
+    /// its timer, and without the feed.
+    ///
+    /// # Errors
+    /// When its database, a secret or what GitLab's client needs is not to be had.
+    pub async fn build(settings: &Settings, metrics: &Arc<Metrics>, missing: &mut Missing) -> Result<Option<Self>> {
         if !settings.chain.is_on() {
             return Ok(None);
         }
@@ -37,10 +42,14 @@ impl Chain {
         let gitlab = Client::new(&settings.gitlab)?.map(|client| Arc::new(client.measured(metrics)));
         let Some(controller) = Controller::build(settings, gitlab).await? else { return Ok(None) };
         let listener = match settings.webhook.listen {
-            Some(address) => Some(http::listen(address, "[webhook] listen").await?),
+            Some(address) => missing.unless(
+                http::listen(address, "[webhook] listen").await.map_err(anyhow::Error::from),
+                "no event of GitLab's is taken, and the image chain goes by sync_interval alone",
+            ),
             None => None,
         };
-        let feed = FeedListener::bind(settings).await?;
+        let feed =
+            missing.unless(FeedListener::bind(settings).await, "there is no feed for the hosts' updates").flatten();
         Ok(Some(Self { controller, listener, feed, metrics: Arc::clone(metrics) }))
     }
 
@@ -87,7 +96,10 @@ mod tests {
             token.display()
         );
         let settings = crate::config::parse(std::path::Path::new("c.toml"), &text).expect("valid");
-        let chain = Chain::build(&settings, &Arc::default()).await.expect("it starts").expect("there is one");
+        let chain = Chain::build(&settings, &Arc::default(), &mut Missing::default())
+            .await
+            .expect("it starts")
+            .expect("there is one");
         let loops = Loops::new(TaskTracker::new(), CancellationToken::new());
         chain.spawn(&loops, Arc::default());
         let names: Vec<_> = loops.ages().into_keys().collect();

@@ -47,7 +47,7 @@ async fn answer(channel: &mut Channel, parts: &Parts, shutdown: &CancellationTok
         request = channel.first_request() => request.map_err(unreadable)?,
     };
     match request {
-        Request::Status => reply(channel, Reply::Status(Box::new(parts.status()))).await,
+        Request::Status => reply(channel, Reply::Status(Box::new(parts.report()))).await,
         Request::Chain(request) => {
             let answer = self::chain(channel, parts.chain()?, request).await?;
             reply(channel, Reply::Chain(Box::new(answer))).await

@@ -14,6 +14,7 @@ mod hands;
 mod health;
 pub mod journal;
 mod listener;
+mod missing;
 mod notify;
 mod page;
 mod parts;
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use self::page::PageServer;
 use crate::config::Settings;
-use crate::doctor::{Own, Practice, Rounds};
+use crate::doctor::{Own, Paces, Practice, Rounds};
 use crate::executor::{Executor, Observers};
 use crate::history::{History, Writer};
 use crate::loops::{Loops, PODMAN_STEP_MAX, STEP_MAX};
@@ -45,8 +46,9 @@ pub use arguments::Arguments;
 use chain::Chain;
 use health::Health;
 use listener::Listener;
+use missing::Missing;
 use notify::{StatusLine, Watchdog, announce_slots, announce_space};
-use parts::Parts;
+use parts::{Parts, WITHOUT_CHAIN};
 use reload::Reload;
 
 /// How long the daemon may take to end; running jobs don't need it, what podman is doing for one may.
@@ -91,10 +93,16 @@ impl Service {
         let lock = lock(&settings.run_dir)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let listener = Listener::bind(&settings.socket)?;
-        let admin = Admin::bind(&settings).await?;
-        let page = PageServer::bind(&settings).await?;
+        let mut missing = Missing::default();
+        let admin = Admin::bind(&settings, &mut missing).await;
+        let page = missing.unless(PageServer::bind(&settings).await, "there is no page").flatten();
         let metrics = Arc::<Metrics>::default();
-        let chain = Chain::build(&settings, &metrics).await?;
+        let chain = Chain::build(&settings, &metrics, &mut missing).await;
+        let chain = match settings.runs_jobs() {
+            true => missing.unless(chain, WITHOUT_CHAIN).flatten(),
+            // It is all that this daemon is for.
+            false => chain?,
+        };
         let (history, writer) = History::new(&settings.state_dir, settings.history, &metrics);
         let executor = if settings.runs_jobs() || Executor::has_left(&settings.run_dir) {
             let observers = Observers { history, metrics: Arc::clone(&metrics) };
@@ -103,7 +111,8 @@ impl Service {
             tracing::info!("windlassd {} starts, for the image chain alone", env!("CARGO_PKG_VERSION"));
             None
         };
-        let parts = Parts::new(executor, chain.as_ref().map(|chain| Arc::clone(&chain.controller)));
+        let controller = chain.as_ref().map(|chain| Arc::clone(&chain.controller));
+        let parts = Parts::new(executor, controller, missing.words());
         let parts = Arc::new(parts);
         let line = Arc::<StatusLine>::default();
         let (file, gate) = (file.to_owned(), listener.gate());
@@ -135,7 +144,7 @@ impl Service {
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
         let health = Arc::<Health>::default();
         let loops = Loops::new(self.tasks.clone(), self.shutdown.clone());
-        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_interval(), &loops));
+        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_paces(), &loops));
         let panel = Arc::new(Panel {
             parts: Arc::clone(&self.parts),
             metrics: Arc::clone(&self.metrics),
@@ -179,12 +188,13 @@ impl Service {
     }
 
     /// Has doctor look at this host from time to time; where what it found last is to be seen.
-    fn doctor(&self, every: Duration, loops: &Loops) -> Rounds {
+    fn doctor(&self, paces: Paces, loops: &Loops) -> Rounds {
         let (reload, parts) = (Arc::clone(&self.reload), Arc::clone(&self.parts));
         let own = move || Own { settings: reload.settings(), status: parts.status() };
-        let (practice, rounds) = Practice::new(self.file.clone(), every, own);
+        let (practice, rounds) = Practice::new(self.file.clone(), paces, own);
         // The user database may take any time. When a round was is shown with it.
         loops.spawn("doctor", None, practice.run(self.shutdown.clone()));
+        self.parts.set_doctor(rounds.clone());
         rounds
     }
 }
@@ -213,6 +223,7 @@ async fn executor(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<Arc<Executor>> {
+    Executor::refuse_leases_of_later_release(&settings.run_dir)?;
     checks::init_program(&settings.podman.init)?;
     let executor = Executor::build(settings, observers, tasks.clone(), shutdown.clone()).await?;
     checks::files_program(&executor.podman().files_program())?;

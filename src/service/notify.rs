@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_hangs_costs_the_daemon_its_signs_of_life() {
-        let (health, parts) = (Arc::<Health>::default(), Parts::new(None, None));
+        let (health, parts) = (Arc::<Health>::default(), Parts::new(None, None, Vec::new()));
         let loops = Loops::new(TaskTracker::new(), CancellationToken::new());
         let limit = Duration::from_secs(60);
         loops.spawn("work", Some(limit), std::future::pending());

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::socket;
 use crate::config::{PageListen, PageSettings, Settings};
 use crate::controller::Controller;
-use crate::doctor::Rounds;
+use crate::doctor::{Paces, Rounds};
 use crate::executor::Executor;
 use crate::http::{self, Bounds};
 use crate::loops::Loops;
@@ -62,8 +62,13 @@ impl PageServer {
     }
 
     /// How often doctor looks for it.
-    pub fn doctor_interval(&self) -> Duration {
-        self.settings.doctor_interval
+    pub fn doctor_paces(&self) -> Paces {
+        let settings = &self.settings;
+        Paces {
+            quick: settings.doctor_interval,
+            wide: settings.doctor_wide_interval,
+            build: settings.doctor_build_interval,
+        }
     }
 
     /// Starts its tasks.

@@ -1,11 +1,15 @@
 //! What this daemon does: run jobs, look after the chain, or both.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::controller::Controller;
+use crate::doctor::{Level, Rounds};
 use crate::executor::{Executor, Failure};
-use crate::protocol::daemon::{DaemonStatus, Status};
+use crate::protocol::daemon::{DaemonStatus, DoctorError, Report, Status};
+
+/// What is said where the chain could not begin.
+pub const WITHOUT_CHAIN: &str = "the image chain does not run";
 
 /// The parts that callers can reach.
 #[derive(Debug)]
@@ -16,14 +20,22 @@ pub struct Parts {
     chain: Option<Arc<Controller>>,
     /// What an administrator should know of the last reload.
     note: Mutex<Option<String>>,
+    /// What could not begin.
+    missing: Vec<String>,
+    /// What doctor found last, where it goes on rounds.
+    doctor: OnceLock<Rounds>,
     started_at: SystemTime,
 }
 
 impl Parts {
-    /// These parts, as of now.
+    /// These parts, as of now, and what could not begin.
     #[must_use]
-    pub fn new(executor: Option<Arc<Executor>>, chain: Option<Arc<Controller>>) -> Self {
-        Self { executor, chain, note: Mutex::default(), started_at: SystemTime::now() }
+    pub fn new(executor: Option<Arc<Executor>>, chain: Option<Arc<Controller>>, missing: Vec<String>) -> Self {
+        if let Some(executor) = &executor {
+            executor.set_missing(missing.clone());
+        }
+        let (note, doctor) = (Mutex::default(), OnceLock::new());
+        Self { executor, chain, note, missing, doctor, started_at: SystemTime::now() }
     }
 
     /// What runs jobs, if anything does.
@@ -53,8 +65,9 @@ impl Parts {
     /// # Errors
     /// When this daemon is for jobs alone.
     pub fn chain(&self) -> Result<&Arc<Controller>, Failure> {
-        self.chain.as_ref().ok_or_else(|| {
-            Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml")
+        self.chain.as_ref().ok_or_else(|| match self.missing.iter().find(|words| words.starts_with(WITHOUT_CHAIN)) {
+            Some(words) => Failure::system(words.clone()),
+            None => Failure::system("this daemon has no chain: name groups or projects in [chain] of windlass.toml"),
         })
     }
 
@@ -69,10 +82,28 @@ impl Parts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-            warnings: note.into_iter().collect(),
+            warnings: self.missing.iter().cloned().chain(note).collect(),
             drained_since: None,
         };
         Status { daemon, slots: Vec::new(), leases: Vec::new() }
+    }
+
+    /// The same with what doctor calls an error, for people.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let found = self.doctor.get().and_then(|rounds| rounds.borrow().clone());
+        let rounds = found.iter().flat_map(|found| found.rounds());
+        let errors = rounds.flat_map(|(_, round)| round.of(Level::Error)).map(|row| DoctorError {
+            check: row.finding.check.to_owned(),
+            what: row.finding.what.clone(),
+            remedy: row.finding.remedy.clone(),
+        });
+        Report { doctor: errors.collect(), status: self.status() }
+    }
+
+    /// Where to see what doctor finds on its rounds.
+    pub fn set_doctor(&self, rounds: Rounds) {
+        let _ = self.doctor.set(rounds);
     }
 
     /// What an administrator should know of the last reload.

@@ -39,8 +39,12 @@ pub fn make(path: &Path, group: Option<&str>, mode: u32, table: &str) -> Result<
                 .ok()
                 .flatten()
                 .with_context(|| format!("[{table}] group names {name:?}, and this host has no such group"))?;
-            chown(&new, None, Some(Gid::from_raw(group.gid.as_raw())))
-                .with_context(|| format!("give {} to group {name}", path.display()))?;
+            chown(&new, None, Some(Gid::from_raw(group.gid.as_raw()))).with_context(|| {
+                format!(
+                    "give {} to group {name}, which the daemon's user has to be in: usermod -aG {name} USER",
+                    path.display()
+                )
+            })?;
             0o660
         }
         None => mode,

@@ -47,3 +47,13 @@ pub fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .with_context(|| format!("set the mode of {}", path.display()))
 }
+
+/// The version that a record in JSON says it has, whatever else is in it.
+#[must_use]
+pub fn version_in(record: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    serde_json::from_slice(record).ok().map(|Versioned { version }| version)
+}

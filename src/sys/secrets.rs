@@ -59,7 +59,15 @@ pub fn read(file: Option<&Path>, credential: &str, what: &str) -> Result<Option<
     if file.is_some() && about.permissions().mode() & 0o004 != 0 {
         bail!("{what} can be read by every user of this host: chmod 0600 {}", path.display());
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("read {what}"))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        match (file, nix::unistd::User::from_uid(nix::unistd::geteuid())) {
+            // As root, it can't be the mode.
+            (Some(path), Ok(Some(user))) => {
+                format!("read {what}, which user {0} has to own: chown {0} {1}", user.name, path.display())
+            }
+            _ => format!("read {what}"),
+        }
+    })?;
     let text = text.trim();
     if text.is_empty() {
         bail!("{what} is empty");

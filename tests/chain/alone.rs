@@ -30,6 +30,13 @@ fn without_slots_the_chain_runs_where_there_is_no_podman() {
     assert!(shown.contains("this windlassd runs no jobs (slots is 0)"), "{shown}");
     let refused = windlass(&chain, &["drain"]);
     assert!(refused.contains("runs no jobs: slots is 0"), "{refused}");
+    let (socket, config) = (chain.host.socket().display().to_string(), chain.host.config().display().to_string());
+    let doctor = chain.host.windlass(&["doctor", "--json", "--config", &config, "--socket", &socket]);
+    let report: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let errors = report["findings"].as_array().unwrap().iter().filter(|finding| finding["level"] == "error");
+    assert!(errors.clone().all(|finding| finding["subject"] == "service"), "{:#?}", errors.collect::<Vec<_>>());
+    let skipped = report["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == "no-jobs");
+    assert_eq!(skipped.count(), 9, "{report:#}");
     let runner = Runner::new(&chain.host);
     let attempt = runner.attempt(&Job::new("example.com/none"));
     attempt.config().wait().expect_text("this windlassd runs no jobs: slots is 0");

@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::support::Host;
 use crate::support::browser::Browser;
 use crate::support::client::{self, Reply};
 use crate::support::page::PageAt;
 use crate::support::prefix::Prefix;
 use crate::support::registry::free_port;
 use crate::support::wait::{seconds, until};
+use crate::support::{Host, Image, Job, Runner, State};
 
 const TOKEN: &str = "the-token-of-the-page";
 
@@ -86,8 +86,17 @@ fn with_a_token_nobody_looks_who_has_not_logged_in() {
     let secrets = tempfile::tempdir().unwrap();
     let file = token_file(secrets.path());
     let host = Host::configured(&format!("{}token_file = '{file}'\nbase_path = '/ci/windlass'\n", page.settings()));
-    let reply = page.get("/ci/windlass/", &[]);
-    assert_eq!((reply.status, reply.header("location")), (303, "/ci/windlass/login"));
+    let own = ("Sec-Fetch-Site", "none");
+    let reply = page.get("/ci/windlass/chain/17", &[own]);
+    assert_eq!((reply.status, reply.header("location")), (303, "/ci/windlass/login?next=%2Fchain%2F17"));
+    assert_eq!(page.get("/ci/windlass/nowhere", &[own]).header("location"), "/ci/windlass/login");
+    // From another site a browser brings no cookie: it goes a step within this one first.
+    for from in [&[("Sec-Fetch-Site", "cross-site")][..], &[]] {
+        let reply = page.get("/ci/windlass/chain?q=a;b", from);
+        assert_eq!((reply.status, reply.header("www-authenticate")), (401, "Bearer"));
+        let step = "content=\"0; url=/ci/windlass/login?next=%2Fchain%3Fshow%3D%26q%3Da%253Bb\"";
+        assert!(reply.text().contains(step), "{}", reply.text());
+    }
     assert_eq!((page.get("/api/v1/now", &[]).status, page.get("/live/now", &[]).status), (401, 401));
     assert_eq!(page.get("/assets/style.css", &[]).status, 200);
     assert_eq!(page.get("/api/v1/now", &[("Authorization", &format!("Bearer {TOKEN}"))]).status, 200);
@@ -105,6 +114,15 @@ fn with_a_token_nobody_looks_who_has_not_logged_in() {
     assert!(!cookie.contains("Secure"), "{cookie}");
     let cookie = cookie.split(';').next().unwrap();
     assert_eq!(page.get("/ci/windlass/", &[("Cookie", cookie)]).status, 200);
+    // Whoever has logged in gets on, and nobody to another place.
+    for (next, place) in
+        [("%2Fchain%2F17", "/chain/17"), ("%2F%2Fevil.example.com", "/"), ("https:%2F%2Fevil.example.com", "/")]
+    {
+        let reply = page.get(&format!("/login?next={next}"), &[("Cookie", cookie)]);
+        assert_eq!((reply.status, reply.header("location")), (303, &*format!("/ci/windlass{place}")), "{next}");
+        let reply = log_in(page, "/login", &format!("{TOKEN}&next={next}"), &[]);
+        assert_eq!((reply.status, reply.header("location")), (303, &*format!("/ci/windlass{place}")), "{next}");
+    }
     // A session outlasts a restart, and another token ends it.
     host.crash_daemon();
     assert_eq!(page.get("/api/v1/now", &[("Cookie", cookie)]).status, 200);
@@ -116,18 +134,21 @@ fn with_a_token_nobody_looks_who_has_not_logged_in() {
     fs::write(&file, "another-token-of-the-page").unwrap();
     host.crash_daemon();
     assert_eq!(page.get("/api/v1/now", &[("Cookie", cookie)]).status, 401);
-    // Few attempts.
+    // Whoever sends wrong ones on and on is told to wait; nobody's right one is refused for that, not even of the same sender.
     let statuses: Vec<u16> = (0..12).map(|_| log_in(page, "/login", "wrong", &[]).status).collect();
     assert_eq!((statuses[0], statuses[11]), (403, 429), "{statuses:?}");
-    // Nobody has looked at this sender's next, so it is not called wrong. Another, whom the proxy names, is heard.
-    let token = ("Authorization", "Bearer another-token-of-the-page");
-    let reply = page.get("/api/v1/now", &[token]);
+    let wrong = ("Authorization", "Bearer wrong-token-of-the-page");
+    let reply = page.get("/api/v1/now", &[wrong]);
     assert_eq!(reply.status, 429);
-    assert!(reply.json()["error"].as_str().unwrap().contains("not looked at"), "{}", reply.text());
+    assert!(reply.json()["error"].as_str().unwrap().contains("this token is wrong"), "{}", reply.text());
     let wait: u64 = reply.header("retry-after").parse().unwrap();
     assert!((1..=61).contains(&wait), "{wait}");
-    assert_eq!((page.get("/", &[token]).status, page.get("/live/now", &[token]).status), (429, 429));
-    assert_eq!(page.get("/api/v1/now", &[token, ("X-Forwarded-For", "192.0.2.7")]).status, 200);
+    assert_eq!((page.get("/", &[wrong]).status, page.get("/live/now", &[wrong]).status), (429, 429));
+    let other = ("X-Forwarded-For", "192.0.2.7");
+    assert_eq!(page.get("/api/v1/now", &[wrong, other]).status, 401, "another, whom the proxy names");
+    let token = ("Authorization", "Bearer another-token-of-the-page");
+    assert_eq!((page.get("/api/v1/now", &[token]).status, page.get("/api/v1/now", &[token, other]).status), (200, 200));
+    assert_eq!(log_in(page, "/login", "another-token-of-the-page", &[]).status, 303);
 }
 
 #[test]
@@ -139,15 +160,22 @@ fn people_log_in_look_and_log_out_behind_a_proxy() {
     let proxy = Prefix::start("/ci", page.0);
     let browser = Browser::start();
     browser.open(&proxy.url("/ci/disk"));
-    assert!(browser.url().ends_with("/ci/login"), "{}", browser.url());
+    assert!(browser.url().ends_with("/ci/login?next=%2Fdisk"), "{}", browser.url());
     browser.fill("#token", "wrong");
     browser.click("form.login button");
     browser.until_text("[role=alert]", "This is not the token.");
     browser.fill("#token", TOKEN);
     browser.click("form.login button");
     browser.until_live();
-    assert!(browser.url().ends_with("/ci/"), "{}", browser.url());
+    assert!(browser.url().ends_with("/ci/disk"), "the link that was followed: {}", browser.url());
     assert_eq!(browser.run("return document.cookie"), "", "a script sees no session");
+    // A link in another site's page, from which a browser sends no cookie of this kind.
+    browser.open(&format!("data:text/html,<a href='{}'>the jobs</a>", proxy.url("/ci/jobs")));
+    browser.click("a");
+    browser.until_live();
+    assert!(browser.url().ends_with("/ci/jobs"), "{}", browser.url());
+    browser.click("nav a[href='/ci/']");
+    browser.until_live();
     // What happens reaches the open page through it, also from the daemon that comes after this one.
     let drain = |verb: &str| host.windlass(&[verb, "--socket", host.socket().to_str().unwrap()]);
     assert!(drain("drain").status.success());
@@ -159,30 +187,33 @@ fn people_log_in_look_and_log_out_behind_a_proxy() {
     assert_eq!(browser.run("return performance.getEntriesByType('navigation')[0].type"), "navigate");
     browser.click("header form button");
     browser.until_text("h1", "Log in");
-    browser.open(&proxy.url("/ci/"));
-    assert!(browser.url().ends_with("/ci/login"), "{}", browser.url());
+    browser.open(&format!("data:text/html,<a href='{}'>the disk</a>", proxy.url("/ci/disk")));
+    browser.click("a");
+    browser.until_text("h1", "Log in");
+    assert!(browser.url().ends_with("/ci/login?next=%2Fdisk"), "{}", browser.url());
 }
 
 #[test]
-fn a_token_that_could_be_guessed_or_read_is_refused_at_the_start() {
+fn with_a_token_that_could_be_guessed_or_read_there_is_no_page_and_jobs_go_on() {
     let host = Host::start();
     let page = PageAt(free_port());
     let secrets = tempfile::tempdir().unwrap();
     let file = token_file(secrets.path());
-    host.end_daemon(nix::sys::signal::Signal::SIGTERM);
-    let fails = |words: &str| {
-        host.configure(&format!("{}token_file = '{file}'\n", page.settings()));
-        let output = std::process::Command::new(&host.programs.windlassd).arg("--config").arg(host.config()).output();
-        let output = output.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(words), "{said}");
+    let settings = format!("{}token_file = '{file}'\n", page.settings());
+    let starts = |words: &str| {
+        host.end_daemon(nix::sys::signal::Signal::SIGTERM);
+        host.configure(&settings);
+        host.start_daemon();
+        let warnings = host.status()["daemon"]["warnings"].to_string();
+        assert!(warnings.contains("there is no page: ") && warnings.contains(words), "{warnings}");
+        assert!(page.try_get("/").is_err(), "it is served to nobody");
     };
     fs::write(&file, "short").unwrap();
-    fails("could be guessed");
+    starts("could be guessed");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    fails("chmod 0600");
-    host.configure("");
-    host.start_daemon();
+    starts("chmod 0600");
+    let image = host.image(&Image::busybox());
+    Runner::new(&host).play(&Job::new(&image).script(&["echo hello"])).expect(State::Success);
 }
 
 #[test]

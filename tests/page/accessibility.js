@@ -37,7 +37,7 @@ const nameOf = (element) => {
   const images = all('img', element).map((image) => image.alt).join(' ');
   return `${element.textContent} ${images}`.trim();
 };
-all('a[href], button, input, select, [role=img], [role=region], [role=group], [role=search]')
+all('a[href], button, input:not([type=hidden]), select, [role=img], [role=region], [role=group], [role=search]')
   .filter((element) => element.getAttribute('role') !== 'search')
   .forEach((element) => nameOf(element).trim() || say('it has no name', element));
 all('img').forEach((image) => image.hasAttribute('alt') || say('an image without alt', image));

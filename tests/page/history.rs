@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::api::check_all;
+use super::live::retold;
 use super::looks::{expect_fit, expect_narrow};
 use super::pictures::record_past;
 use crate::support::browser::Browser;
@@ -148,6 +149,13 @@ fn filled_disk(browser: &Browser, page: PageAt, image: &str) {
     assert!(purges.contains("other/project") && purges.contains("images/rails"), "{purges}");
     let forecast = browser.text("#history p");
     assert!(forecast.contains("fills by") && forecast.contains("the limit is reached on 2"), "{forecast}");
+    browser.until_live();
+    retold(browser);
+    let how_long = forecast.rsplit(", ").next().unwrap();
+    assert!(
+        how_long.starts_with("in ") && browser.text("#history p").ends_with(how_long),
+        "the script says it too: {forecast}"
+    );
     assert!(browser.count("#history svg.plot .line") >= 1);
 }
 

@@ -3,12 +3,14 @@
 use fantoccini::key::Key;
 use serde_json::json;
 
+use super::live::retold;
+use super::past;
 use crate::support::browser::Browser;
 use crate::support::chain::{Chain, write_secret};
 use crate::support::gitlab::FakeGitlab;
 use crate::support::page::PageAt;
 use crate::support::registry::free_port;
-use crate::support::{Host, Image, Job, Runner, until, wait::seconds};
+use crate::support::{Host, Image, Job, Runner, State, until, wait::seconds};
 
 /// A chain with something in every state that is easily had, a job that runs and a lane.
 fn busy(page: PageAt) -> (Chain, Vec<String>) {
@@ -138,6 +140,47 @@ fn the_keyboard_alone_leads_everywhere_and_the_focus_stays_while_the_page_change
 }
 
 #[test]
+fn the_keyboard_alone_logs_in_unfolds_tables_and_logs_out() {
+    const TOKEN: &str = "the-token-of-the-page";
+    let page = PageAt(free_port());
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("page-token");
+    write_secret(file.clone(), TOKEN);
+    let host = Host::configured(&format!("{}token_file = '{}'\n", page.settings(), file.display()));
+    // The record begins with the first job.
+    let image = host.image(&Image::busybox());
+    Runner::new(&host).play(&Job::new(&image)).expect(State::Success);
+    until("it is on record", seconds(20), || !host.json(&["jobs"]).as_array().unwrap().is_empty());
+    let disk = past::Disk { path: host.state_dir().display().to_string(), bytes: 100 << 30, free: 50 << 30 };
+    past::record(&host, &[disk]);
+    let browser = Browser::start();
+    browser.open(&page.url("/jobs"));
+    browser.until_text("h1", "Log in");
+    browser.tab_to("#token");
+    browser.press_all(TOKEN);
+    browser.press(Key::Enter);
+    browser.until_text("h1", "Jobs of the past days");
+    browser.until_live();
+    let unfold = |part: &str| {
+        browser.tab_to(&format!("{part} details summary"));
+        browser.press(Key::Enter);
+        until("it is unfolded", seconds(10), || browser.count(&format!("{part} details[open] table")) > 0);
+        // The table itself can be scrolled.
+        browser.tab_to(&format!("{part} details[open] .scroll"));
+    };
+    unfold("#outcomes");
+    browser.run("document.activeElement.blur()");
+    browser.tab_to("nav a[href='/disk']");
+    browser.press(Key::Enter);
+    browser.until_text("h1", "Disk");
+    unfold("#history");
+    browser.run("document.activeElement.blur()");
+    browser.tab_to("header form button");
+    browser.press(Key::Enter);
+    browser.until_text("h1", "Log in");
+}
+
+#[test]
 fn names_that_mean_harm_are_nothing_but_names() {
     let page = PageAt(free_port());
     let gitlab = FakeGitlab::start();
@@ -156,20 +199,24 @@ fn names_that_mean_harm_are_nothing_but_names() {
     for path in ["/", "/chain", &format!("/chain/{base}"), &format!("/chain/{other}"), "/disk", "/images"] {
         browser.open(&page.url(path));
         browser.until_live();
-        // Once as the server wrote it, once as the script has put it there.
-        until("the parts have come", seconds(10), || {
-            browser.run("return performance.getEntriesByType('resource').length > 0") == true
-        });
-        let counts = browser
-            .run("return [document.scripts.length, document.querySelectorAll('main img, main b, main script').length]");
-        assert_eq!(counts, json!([1, 0]), "{path}");
-        let title = browser.run("return document.title");
-        assert!(title.as_str().unwrap().ends_with("· Windlass"), "{path}: {title}");
+        let expect_names_alone = |how: &str| {
+            let counts = browser.run(
+                "return [document.scripts.length, document.querySelectorAll('main img, main b, main script').length]",
+            );
+            assert_eq!(counts, json!([1, 0]), "{path}, {how}");
+            let title = browser.run("return document.title");
+            assert!(title.as_str().unwrap().ends_with("· Windlass"), "{path}, {how}: {title}");
+        };
+        expect_names_alone("as the server wrote it");
+        retold(&browser);
+        expect_names_alone("as the script has put it there");
     }
     browser.open(&page.url("/chain?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E"));
     assert_eq!(browser.run("return document.scripts.length"), 1);
     assert_eq!(browser.run("return document.querySelector('input[name=q]').value"), "\"><script>alert(1)</script>");
     browser.open(&page.url("/chain"));
+    assert!(browser.text("#projects").contains("images/<script>"));
+    retold(&browser);
     assert!(browser.text("#projects").contains("images/<script>"));
     job.finish();
 }

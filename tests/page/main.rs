@@ -11,6 +11,7 @@ mod chain;
 mod doctor;
 mod history;
 mod large;
+mod live;
 mod looks;
 mod now;
 mod past;

@@ -47,6 +47,11 @@ pub fn in_a_box_that_reboots(test: &str, boots: u32) {
     in_boots(test, boots, &[]);
 }
 
+/// The same with files that lie over those of this machine.
+pub fn in_a_box_over(test: &str, files: &Path) {
+    in_box(test, 1, &["--over".as_ref(), files], &[]);
+}
+
 /// Which boot of its box this is, from 1 on.
 pub fn boot() -> u32 {
     std::env::var("WINDLASS_BOOT").expect("a box").parse().expect("a number")
@@ -71,6 +76,12 @@ pub fn in_a_machine_that_reboots(test: &str, boots: u32) {
 }
 
 fn in_boots(test: &str, boots: u32, directories: &[(&str, &Path)]) {
+    let shared: Vec<&Path> = directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory]).collect();
+    in_box(test, boots, &shared, directories);
+}
+
+/// With further arguments of scripts/box.sh.
+fn in_box(test: &str, boots: u32, further: &[&Path], variables: &[(&str, &Path)]) {
     if !getuid().is_root() || !on_path("systemd-nspawn") {
         return skip("a box takes root and systemd-nspawn");
     }
@@ -78,8 +89,8 @@ fn in_boots(test: &str, boots: u32, directories: &[(&str, &Path)]) {
     let restarts = std::env::var("WINDLASS_RESTARTS").ok().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
     let limit = (BOX + RESTART * restarts).to_string();
     command.args(["--timeout", &limit, "--boots", &boots.to_string()]);
-    command.args(directories.iter().flat_map(|(_, directory)| [Path::new("--share"), directory]));
-    run_in(command, test, directories);
+    command.args(further);
+    run_in(command, test, variables);
 }
 
 /// Runs a test of this program in what a script makes, with these variables. `WINDLASS_ROOT` names the files of another system to run it on.

@@ -130,6 +130,27 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
+    /// Has the page that is open believe that nobody sees it, or that somebody does.
+    pub fn hide(&self, hidden: bool) {
+        self.run(&format!(
+            "Object.defineProperty(document, 'hidden', {{configurable: true, get: () => {hidden}}});\
+             document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+    }
+
+    /// Runs a script in each page that is opened from now on, before its own.
+    pub fn before_pages(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script}));
+    }
+
+    /// Opens another tab and goes there; the others stay open.
+    pub fn tab(&self) {
+        self.runtime.block_on(async {
+            let tab = self.client().new_window(true).await.unwrap();
+            self.client().switch_to_window(tab.handle).await.unwrap();
+        });
+    }
+
     fn devtools(&self, command: &'static str, parameters: Value) {
         self.runtime.block_on(self.client().issue_cmd(Devtools(command, parameters))).unwrap();
     }
@@ -206,8 +227,16 @@ impl Browser {
 
     /// Presses a key.
     pub fn press(&self, key: Key) {
+        self.press_letter(char::from(key));
+    }
+
+    /// Presses the keys of a text.
+    pub fn press_all(&self, text: &str) {
+        text.chars().for_each(|letter| self.press_letter(letter));
+    }
+
+    fn press_letter(&self, key: char) {
         let action = |action| KeyActions::new("keys".into()).then(action);
-        let key = char::from(key);
         let actions = action(KeyAction::Down { value: key }).then(KeyAction::Up { value: key });
         self.runtime.block_on(self.client().perform_actions(actions)).unwrap();
     }

@@ -44,9 +44,18 @@ impl Reply {
 
 /// Sends a request to a port of this machine; an error where nothing came back at all.
 pub fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
+    send(&format!("127.0.0.1:{port}"), port, method, path, headers, body)
+}
+
+/// The same for a server that is asked by another name.
+pub fn ask_as(host: &str, port: u16, method: &str, path: &str) -> Reply {
+    send(host, port, method, path, &[], b"").unwrap()
+}
+
+fn send(host: &str, port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     head += &format!("Content-Length: {}\r\n", body.len());
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");

@@ -18,7 +18,7 @@ use super::site::Site;
 use super::wait::{seconds, until, value};
 
 /// The service.
-const UNIT: &str = "windlass.service";
+pub const UNIT: &str = "windlass.service";
 /// How long something may take: the box shares the machine, and may be an emulated one.
 pub const PATIENCE: Duration = seconds(120);
 
@@ -45,9 +45,9 @@ impl Installed {
         Self::prepared(rootful, VARIANTS, || install(rootful, VARIANTS), toml)
     }
 
-    /// The same with another way to install it, rootless.
-    pub fn by(install: impl FnOnce(), toml: &str) -> Self {
-        Self::prepared(false, &[], install, toml)
+    /// The same with another way to install it.
+    pub fn by(rootful: bool, install: impl FnOnce(), toml: &str) -> Self {
+        Self::prepared(rootful, &[], install, toml)
     }
 
     fn prepared(rootful: bool, variants: &'static [&'static str], install: impl FnOnce(), toml: &str) -> Self {

@@ -1,8 +1,11 @@
 //! An authority that no system trusts, and a server's certificate of it.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -35,6 +38,49 @@ impl Certificate {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap())
+    }
+}
+
+/// Somebody who answers with a certificate, and says nothing more. It ends when it is dropped.
+pub struct Impostor {
+    at: (&'static str, u16),
+    stop: Arc<AtomicBool>,
+    callers: Arc<AtomicU32>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Impostor {
+    /// Starts one.
+    pub fn start(address: &'static str, port: u16, certificate: &Certificate) -> Self {
+        let listener = TcpListener::bind((address, port)).unwrap();
+        let (stop, callers) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
+        let (ends, counts, config) = (Arc::clone(&stop), Arc::clone(&callers), certificate.of_a_server());
+        let accepting = thread::spawn(move || {
+            for mut caller in listener.incoming().flatten() {
+                if ends.load(Ordering::Relaxed) {
+                    break;
+                }
+                counts.fetch_add(1, Ordering::Relaxed);
+                let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                // A caller that does not trust it goes.
+                let _ = session.complete_io(&mut caller);
+            }
+        });
+        Self { at: (address, port), stop, callers, accepting: Some(accepting) }
+    }
+
+    /// How many have come.
+    pub fn callers(&self) -> u32 {
+        self.callers.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Impostor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // It waits for a caller.
+        let _ = TcpStream::connect(self.at);
+        let _ = self.accepting.take().map(JoinHandle::join);
     }
 }
 

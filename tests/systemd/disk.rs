@@ -54,6 +54,7 @@ fn in_the_box() {
         gitlab.url()
     );
     let windlass = Installed::by(
+        false,
         || {
             install(false, &[]);
             fs::write("/etc/windlass/token", FakeGitlab::TOKEN).unwrap();

@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use nix::unistd::User;
 use serde_json::Value;
@@ -64,6 +67,61 @@ fn doctor_has_nothing_to_say_of_a_new_host_and_what_it_names_of_a_broken_one_men
 }
 
 #[test]
+fn doctor_has_nothing_to_say_of_a_rootful_host_and_sees_that_packets_get_lost() {
+    in_a_box("doctor::rootful_in_the_box");
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn rootful_in_the_box() {
+    let windlass = Installed::new(true, SETTINGS);
+    let doctor = Doctor { windlass, usual: BTreeMap::new() };
+    gitlab_runner();
+    let found = doctor.otherwise(&doctor.look());
+    let is_kernels = |finding: &&Value| OF_THE_KERNEL.contains(&finding["check"].as_str().unwrap());
+    assert!(found.iter().all(|finding| is_kernels(&finding)), "{found:#?}");
+    // The gateway of podman's network is this host, for itself and for containers.
+    let server = Server::start();
+    doctor.windlass.configure("60-gitlab.toml", &format!("[gitlab]\nurl = 'http://10.88.0.1:{}'\n", server.port));
+    doctor.windlass.systemctl(&["restart", "windlass.service"]);
+    let network = || {
+        let report = doctor.windlass.json(&["doctor", "--only", "network"]);
+        let findings = report["findings"].as_array().unwrap().clone();
+        findings.into_iter().find(|finding| finding["check"] == "mtu").unwrap_or_else(|| panic!("{report:#}"))
+    };
+    let passes = network();
+    assert_eq!(passes["level"], "ok", "{passes:#}");
+    let loses = format!("INPUT -p tcp --dport {} -m length --length 1000: -j DROP", server.port);
+    command(&format!("iptables -I {loses}"));
+    let lost = network();
+    command(&format!("iptables -D {loses}"));
+    assert!(lost["level"] == "error" && lost["what"].as_str().unwrap().contains("large packets are lost"), "{lost:#}");
+    assert!(lost["remedy"].as_str().unwrap().contains("network_mtu = 1400"), "{lost:#}");
+    nothing_is_left(&doctor.windlass);
+}
+
+/// Answers each HTTP request with nothing, on every address, until the box ends.
+struct Server {
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = |mut caller: TcpStream| {
+            let lines = BufReader::new(caller.try_clone().unwrap()).lines();
+            let _ = lines.map_while(Result::ok).find(String::is_empty);
+            let _ = caller.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        };
+        thread::spawn(move || {
+            listener.incoming().flatten().for_each(|caller| drop(thread::spawn(move || answer(caller))))
+        });
+        Self { port }
+    }
+}
+
+#[test]
 #[ignore = "runs in a box"]
 fn in_the_box() {
     let windlass = Installed::new(false, SETTINGS);
@@ -74,6 +132,7 @@ fn in_the_box() {
     doctor.mends_the_service();
     doctor.mends_the_ids();
     doctor.mends_what_is_gitlab_runners();
+    doctor.says_what_there_is_not();
     // It is none that could be loaded.
     fs::remove_file(archive()).unwrap();
     let image = doctor.windlass.image(&Image::busybox());
@@ -257,6 +316,32 @@ impl Doctor {
         let others = format!("{without}; usermod --add-subuids 300000-365535 --add-subgids 300000-365535 {name}");
         self.mends(&others, &[&[("ids-in-use", "warning", "300000-365535")]]);
         assert_eq!(before, files());
+    }
+
+    /// The daemon does without figures for a group that its user is not in, and without a page whose token it can't read.
+    fn says_what_there_is_not(&self) {
+        let token = "/etc/windlass/page-token";
+        let settings = format!("[metrics]\ngroup = 'adm'\n[page]\ntoken_file = '{token}'\n");
+        self.windlass.configure("60-parts.toml", &settings);
+        write(token, "a-token-of-sixteen-characters");
+        fs::set_permissions(token, PermissionsExt::from_mode(0o600)).unwrap();
+        self.windlass.systemctl(&["restart", "windlass.service"]);
+        let found = self.otherwise(&self.look());
+        let words = |check: &str| {
+            let of =
+                found.iter().filter(|finding| finding["check"] == check).map(|finding| finding["what"].to_string());
+            of.collect::<Vec<_>>().join("\n")
+        };
+        let (daemon, secret) = (words("daemon-warnings"), words("secret-file"));
+        assert!(daemon.contains("there is no page") && daemon.contains("usermod -aG adm"), "{found:#?}");
+        assert!(secret.contains("can't read /etc/windlass/page-token"), "{found:#?}");
+        let remedy =
+            found.iter().find(|finding| finding["check"] == "secret-file").unwrap()["remedy"].as_str().unwrap();
+        command(&format!("usermod -aG adm {}", self.windlass.service().name));
+        command(remedy);
+        until("both are there", PATIENCE, || self.otherwise(&self.look()).is_empty());
+        assert!(Path::new("/run/windlass/page.sock").exists() && Path::new("/run/windlass/admin.sock").exists());
+        command(&format!("rm {token} /etc/windlass/conf.d/60-parts.toml; systemctl restart windlass.service"));
     }
 
     fn mends_what_is_gitlab_runners(&self) {

@@ -18,6 +18,7 @@ mod reboot;
 mod refused;
 mod restarts;
 mod service;
+mod upgrade;
 
 use std::fs;
 

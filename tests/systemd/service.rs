@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use serde_json::{Value, json};
 
-use crate::support::boxed::in_a_box;
+use crate::support::boxed::{in_a_box, in_a_box_over};
 use crate::support::installed::{Installed, PATIENCE, group, run, source, text};
 use crate::support::{Attempt, Image, Job, Runner, State, until};
 use crate::{SETTINGS, UNTIL_TOLD};
@@ -22,6 +22,33 @@ fn a_rootless_service_is_shut_in_and_its_jobs_outlive_it() {
 #[test]
 fn a_rootful_service_is_shut_in_and_its_jobs_outlive_it() {
     in_a_box("service::rootful_in_the_box");
+}
+
+#[test]
+fn a_newer_systemd_waits_until_a_reload_is_done() {
+    let newer = source("target/newer-systemd");
+    if waits_for_a_reload() || std::env::var_os("WINDLASS_ROOT").is_some() {
+        return eprintln!("the other tests of this file run with what systemd there is");
+    }
+    if !newer.join("complete").exists() {
+        // Not every mirror has backports.
+        return eprintln!(
+            "SKIPPED: scripts/prepare.sh --for test fetches a newer systemd, where Debian has a backport"
+        );
+    }
+    in_a_box_over("service::newer_in_the_box", &newer.join("root"));
+}
+
+#[test]
+#[ignore = "runs in a box"]
+fn newer_in_the_box() {
+    assert!(waits_for_a_reload());
+    let windlass = Installed::new(false, SETTINGS);
+    let image = windlass.image(&Image::busybox());
+    the_units_are_sound(&windlass);
+    a_reload_is_seen_and_a_wrong_one_refused(&windlass);
+    a_stopped_daemon_is_started_by_its_callers(&windlass, &image);
+    the_journal_can_be_asked_for_a_job(&windlass, &image);
 }
 
 #[test]
@@ -312,8 +339,14 @@ fn the_journal_can_be_asked_for_a_job(windlass: &Installed, image: &str) {
         let shown = windlass.journal(&[&["--output=cat"], arguments].concat());
         shown.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let all = [&id, "PROJECT=some/where", "SLOT=0", "PIPELINE=1"];
+    let all = [&id, "PROJECT=some/where", "SLOT=default/0", "PIPELINE=1"];
     until("the journal has it", PATIENCE, || messages(&all).len() >= 3);
+    // Another profile's first slot is another slot.
+    let other = Job::new(image).profile("connected");
+    runner.play(&other).expect(State::Success);
+    let of_other = |slot: &str| messages(&[&format!("JOB={}", other.id), slot]).len();
+    until("the journal has the other", PATIENCE, || of_other("SLOT=connected/0") >= 3);
+    assert_eq!(of_other("SLOT=default/0"), 0);
     let slot = format!("job {} of some/where has slot default/0", job.id);
     assert!(messages(&all).contains(&slot), "{:?}", messages(&all));
     let stage = messages(&[&id, "STAGE=build_script"]);

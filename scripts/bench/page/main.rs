@@ -1,5 +1,5 @@
 //! Measures the page for `scripts/bench.sh`: time and bytes of its pages for chains of 20, 200 and 1,000 projects, and the daemon's CPU with
-//! fifty pages open. GitLab is the tests' fake one.
+//! fifty pages open, while nothing happens and while the chain changes. GitLab is the tests' fake one.
 
 #[path = "../chain/daemon.rs"]
 #[allow(dead_code, reason = "a part of it is used")]
@@ -32,6 +32,10 @@ const OPEN: usize = 50;
 const LONGEST: Duration = Duration::from_secs(300);
 /// How long they are watched.
 const WATCHED: Duration = Duration::from_secs(20);
+/// How often the chain changes, where it does.
+const CHANGES: Duration = Duration::from_secs(2);
+/// How long an open page may take to be told the first thing.
+const HELLO: Duration = Duration::from_secs(20);
 
 /// Measures the page
 #[derive(Parser)]
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &Arguments) -> Result<()> {
     if !arguments.json {
-        println!("{:<44} {:>12} {:>12}", "page", "median", "bytes");
+        println!("{:<58} {:>12} {:>12}", "page", "median", "bytes");
     }
     for size in SIZES {
         eprintln!("Measuring the page of {size} projects");
@@ -97,9 +101,24 @@ fn measure(arguments: &Arguments) -> Result<()> {
             let what = format!("{size} projects: {}", path.replace(&ids[0].to_string(), "BASE"));
             tell(arguments, &what, median, "ms", Some(bytes));
         }
-        let (alone, open) = (cpu_while(&daemon, &socket, 0)?, cpu_while(&daemon, &socket, OPEN)?);
-        tell(arguments, &format!("{size} projects: CPU, no page open"), alone, "%", None);
-        tell(arguments, &format!("{size} projects: CPU, {OPEN} pages open"), open, "%", None);
+        let still = || std::thread::sleep(WATCHED);
+        // A project that nothing is built on runs and is done, again and again.
+        let changing = || {
+            let began = Instant::now();
+            while began.elapsed() < WATCHED {
+                let pipeline = gitlab.pipeline(ids[size - 1], &json!({"driven": true}));
+                for status in ["running", "success"] {
+                    gitlab.bring(pipeline, status);
+                    std::thread::sleep(CHANGES);
+                }
+            }
+        };
+        for (what, meanwhile) in [("", &still as &dyn Fn()), (", the chain changes", &changing)] {
+            for (open, words) in [(0, "no page".to_owned()), (OPEN, format!("{OPEN} pages"))] {
+                let used = cpu_while(&daemon, &socket, open, meanwhile)?;
+                tell(arguments, &format!("{size} projects: CPU, {words} open{what}"), used, "%", None);
+            }
+        }
         daemon.end();
         std::fs::remove_dir_all(arguments.work.join("chain")).map_err(|error| error.to_string())?;
     }
@@ -111,7 +130,7 @@ fn tell(arguments: &Arguments, what: &str, value: f64, unit: &str, bytes: Option
         println!("{}", json!({"row": "page", "what": what, "ours": value, "unit": unit, "bytes": bytes}));
     } else {
         let bytes = bytes.map_or_else(String::new, |bytes| bytes.to_string());
-        println!("{what:<44} {:>12} {bytes:>12}", format!("{value:.1} {unit}"));
+        println!("{what:<58} {:>12} {bytes:>12}", format!("{value:.1} {unit}"));
     }
 }
 
@@ -167,26 +186,47 @@ fn ask(socket: &Path, path: &str, connection: &str) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// The daemon's CPU in percent of one core, with so many pages open, half of each kind.
-fn cpu_while(daemon: &Daemon, socket: &Path, open: usize) -> Result<f64> {
+/// The daemon's CPU in percent of one core, with so many pages open, half of each kind, while something else happens.
+fn cpu_while(daemon: &Daemon, socket: &Path, open: usize, meanwhile: &dyn Fn()) -> Result<f64> {
     let mut readers = Vec::new();
     for index in 0..open {
         let path = if index % 2 == 0 { "/live/now" } else { "/live/chain" };
         let mut stream = ask(socket, path, "keep-alive")?;
+        expect_hello(&mut stream, path)?;
         let other = stream.try_clone().map_err(|error| error.to_string())?;
         let reading = std::thread::spawn(move || drop(std::io::copy(&mut stream, &mut std::io::sink())));
         readers.push((other, reading));
     }
     std::thread::sleep(Duration::from_secs(2));
     let (before, began) = (ticks(daemon.pid())?, Instant::now());
-    std::thread::sleep(WATCHED);
+    meanwhile();
     let used = ticks(daemon.pid())? - before;
     let seconds = began.elapsed().as_secs_f64();
     for (stream, reading) in readers {
+        if reading.is_finished() {
+            return Err("a page was closed while it was watched".to_owned());
+        }
         let _ = stream.shutdown(std::net::Shutdown::Both);
         let _ = reading.join();
     }
     Ok(used / seconds)
+}
+
+/// Reads until a page is told of changes: a daemon that refuses one would be measured without it.
+fn expect_hello(stream: &mut UnixStream, path: &str) -> Result<()> {
+    stream.set_read_timeout(Some(HELLO)).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    while !bytes.windows(12).any(|window| window == b"event: hello") {
+        let mut some = [0; 4096];
+        match stream.read(&mut some) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&some[..count]),
+            _ => return Err(format!("{path} is not told of changes: {}", String::from_utf8_lossy(&bytes))),
+        }
+    }
+    if !bytes.starts_with(b"HTTP/1.1 200") {
+        return Err(format!("{path}: {}", String::from_utf8_lossy(&bytes)));
+    }
+    stream.set_read_timeout(None).map_err(|error| error.to_string())
 }
 
 /// CPU time of a process, in hundredths of a second (USER_HZ is 100 on every Linux).

@@ -12,5 +12,7 @@ pub(super) fn page(settings: &PageSettings) -> PageKeys {
         base_path: Some(Text::of(&settings.base_path)),
         hosts: Some(settings.hosts.iter().map(Text::of).collect()),
         doctor_interval: Some(TimeSpan(settings.doctor_interval)),
+        doctor_wide_interval: Some(TimeSpan(settings.doctor_wide_interval)),
+        doctor_build_interval: Some(TimeSpan(settings.doctor_build_interval)),
     }
 }

@@ -18,8 +18,12 @@ pub struct PageSettings {
     pub base_path: String,
     /// Names that browsers on this host may call it by, beside localhost.
     pub hosts: Vec<String>,
-    /// How often the daemon looks at its host as `windlass doctor` does, for what the page shows of that.
+    /// How often the daemon looks at its host as `windlass doctor --quick` does, for what the page shows of that.
     pub doctor_interval: Duration,
+    /// How often it looks at GitLab, the webhooks, the clock, and the network from inside a container.
+    pub doctor_wide_interval: Duration,
+    /// How often it has an image built in a job.
+    pub doctor_build_interval: Duration,
 }
 
 /// Where the page is served.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{Lanes, NEW, State, TRASH, clock_file};
 use crate::lanes::clock::{Clock, Reading};
 use crate::lanes::names::{Home, LaneId, Part};
-use crate::lanes::record::Record;
+use crate::lanes::record::{self, Record};
 use crate::protocol::files::Measured;
 use crate::sys::files::make_directory;
 use crate::sys::selinux::{Containers, make_directory_for_containers};
@@ -90,6 +90,13 @@ impl Lanes {
                 continue;
             };
             let file = at.join("lane.json");
+            if record::is_of_later_release(&fs::read(&file).unwrap_or_default()) {
+                tracing::warn!(
+                    "{} was written by a later release of Windlass: the lane is left alone, and no job of this one uses it",
+                    file.display()
+                );
+                continue;
+            }
             let Some(record) = read_json::<Record>(&file) else {
                 // A record that is damaged was lost with the host's power; what never had one is somebody else's.
                 if file.exists() {

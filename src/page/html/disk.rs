@@ -109,12 +109,8 @@ fn forecast(samples: &Samples, clock: Clock) -> Markup {
 }
 
 /// A time to come.
-fn when(clock: Clock, date: &str) -> String {
-    let day = date.get(..10).unwrap_or_default();
-    match (clock.now(), super::seconds(date)) {
-        (Some(now), Some(then)) if then > now => format!("on {day}, in {}", super::span(then - now)),
-        _ => format!("on {day}"),
-    }
+fn when(clock: Clock, date: &str) -> Markup {
+    html! { "on " (date.get(..10).unwrap_or_default()) ", " (super::to_come(clock, date)) }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of a picture's figures")]

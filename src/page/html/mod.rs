@@ -62,6 +62,8 @@ pub struct Frame<'a> {
     pub here: &'a str,
     /// Where changes of it come from, below `base`; none: it does not change.
     pub live: Option<String>,
+    /// What time it is here, in seconds since 1970: the browser's clock may be wrong.
+    pub now: i64,
     /// Whether somebody has logged in.
     pub session: bool,
     /// What there is to go to: paths and names.
@@ -73,11 +75,19 @@ pub struct Frame<'a> {
 pub fn page(frame: &Frame<'_>, head: &Markup, parts: &[Part]) -> String {
     let content = html! {
         (head)
-        @for part in parts {
+        @for part in std::iter::once(&gone(false)).chain(parts) {
             section id=(part.id) data-part="" { (maud::PreEscaped(&part.html)) }
         }
     };
     whole(frame, &content)
+}
+
+/// The part of every page that says that what it shows is not there any more.
+#[must_use]
+pub fn gone(is_gone: bool) -> Part {
+    let words = "This is not in the image chain any more. What is shown here was known of it last.";
+    let notice = html! { @if is_gone { p class="notice warn gone" { span aria-hidden="true" { "◆ " } (words) } } };
+    Part::new("gone", &notice)
 }
 
 /// A page with anything in it.
@@ -96,7 +106,7 @@ pub fn whole(frame: &Frame<'_>, content: &Markup) -> String {
                 link rel="stylesheet" href={ (base) (assets::address(assets::STYLE)) };
                 script src={ (base) (assets::address(assets::SCRIPT)) } defer {}
             }
-            body data-release=(assets::release()) data-live=[frame.live.as_ref().map(|live| format!("{base}{live}"))] {
+            body data-release=(assets::release()) data-now=(frame.now.saturating_mul(1000)) data-live=[frame.live.as_ref().map(|live| format!("{base}{live}"))] {
                 a class="skip" href="#content" { "Skip to the content" }
                 header class="top" {
                     a class="brand" href={ (base) "/" } { img src={ (base) (assets::address(assets::ICON)) } alt="" width="24" height="24"; "Windlass" }
@@ -135,6 +145,15 @@ fn time(clock: Clock, date: &str) -> Markup {
         _ => plain(date),
     };
     html! { time datetime=(date) title=(date) { (text) } }
+}
+
+/// A time to come, as how long that is where it stays true.
+fn to_come(clock: Clock, date: &str) -> Markup {
+    let text = match (clock.now(), seconds(date)) {
+        (Some(now), Some(then)) => format!("in {}", span(then.saturating_sub(now))),
+        _ => plain(date),
+    };
+    html! { time datetime=(date) title=(date) data-to-come="" { (text) } }
 }
 
 /// A time that is still to come, as it is: the page's script makes ages of others.
@@ -210,6 +229,15 @@ mod tests {
         let new_year = seconds("2026-01-01T00:00:00Z").expect("a date");
         assert!(text(Clock::At(new_year + 3700)).contains(">1h 1m ago<"));
         assert!(text(Clock::Bare).contains(">2026-01-01 00:00:00 UTC<"));
+        let later = |clock| to_come(clock, "2026-01-05T00:00:00Z").into_string();
+        assert!(later(Clock::At(new_year)).contains(">in 4days<"));
+        assert!(later(Clock::Bare).contains("data-to-come=\"\">2026-01-05 00:00:00 UTC<"), "the script writes it");
+    }
+
+    #[test]
+    fn what_is_gone_is_said_and_nothing_where_it_is_there() {
+        assert!(gone(true).html.contains("not in the image chain any more"));
+        assert_eq!(gone(false).html, "");
     }
 
     #[test]
@@ -219,6 +247,7 @@ mod tests {
             title: "<Now>",
             here: "/",
             live: Some("/live/now".into()),
+            now: 1_768_046_400,
             session: true,
             entries: &[("/", "Now")],
         };
@@ -227,6 +256,8 @@ mod tests {
             "<html lang=\"en\">",
             "<title>&lt;Now&gt; · Windlass</title>",
             "data-live=\"/w/live/now\"",
+            "data-now=\"1768046400000\"",
+            "<section id=\"gone\" data-part=\"\"></section>",
             "aria-current=\"page\"",
             "<main id=\"content\"",
             "action=\"/w/logout\"",
