@@ -94,7 +94,7 @@ mkdir -p "$work/windlass"
 cp -a "$everything/." "$work/windlass/"
 rm -r "$work/windlass-update/usr/bin"
 mv "$work/windlass-update/usr/share/doc/windlass" "$work/windlass-update/usr/share/doc/windlass-update"
-find "$work/windlass" -type d -empty -delete
+find "$work/windlass" -type d -empty ! -name conf.d -delete
 packages=(windlass-cli windlass windlass-update)
 
 # A package's own script: the functions, and behind them what calls them, which comes in.
@@ -113,7 +113,7 @@ function_of() { # PACKAGE
 
 # --- .deb ---
 
-deb_scripts() { # PACKAGE DIRECTORY [WHAT TO CALL AT A PURGE]
+deb_scripts() { # PACKAGE DIRECTORY
   local package=$1 control=$2 name call
   call=$(function_of "$package")
   for name in postinst prerm postrm; do
@@ -131,9 +131,18 @@ CALLS
   script "$package" >>"$control/postrm" <<CALLS
 case "\$1" in
   remove) $call removed ;;
-  purge) ${3:+$call} ${3:-:} ;;
+  purge) $call purged ;;
 esac
 CALLS
+}
+
+# The oldest libc6 that has what these programs were linked with.
+libc6() { # TREE
+  local version
+  version=$({ find "$1/usr" -type f -perm -u+x -exec objdump -T {} + 2>/dev/null || true; } \
+    | sed -n 's/.*GLIBC_\([0-9][0-9.]*\).*/\1/p' | sort -uV | tail -n 1)
+  [[ -n $version ]] || fail "objdump does not say which libc the programs in $1 need"
+  echo "libc6 (>= $version)"
 }
 
 deb() { # PACKAGE
@@ -141,12 +150,12 @@ deb() { # PACKAGE
   architecture=$(dpkg --print-architecture)
   mkdir -p "$control" "$tree/usr/share/doc/$package"
   case $package in
-    windlass-cli) depends='libc6' ;;
+    windlass-cli) depends=$(libc6 "$tree") ;;
     windlass)
-      depends="libc6, windlass-cli (= $version), systemd, passwd"
-      # Without jobs the daemon needs none of them.
-      recommends='podman (>= 4.3), uidmap, dbus-user-session, netavark, slirp4netns | passt, gitlab-runner, git'
-      deb_scripts "$package" "$control" purged
+      depends="$(libc6 "$tree"), windlass-cli (= $version), systemd, passwd"
+      # Without jobs the daemon needs none of them. Which of iptables and nftables netavark calls is its release's choice.
+      recommends='podman (>= 4.3), uidmap, dbus-user-session, netavark, aardvark-dns, iptables, nftables, slirp4netns | passt, gitlab-runner, git'
+      deb_scripts "$package" "$control"
       mkdir -p "$tree/usr/share/lintian/overrides"
       # It runs in images that have no libraries.
       echo 'windlass: statically-linked-binary [usr/libexec/windlass/windlass-init]' >"$tree/usr/share/lintian/overrides/windlass"
@@ -206,7 +215,7 @@ rpm() { # PACKAGE
     case $package in
       windlass)
         echo "Requires: windlass-cli = ${version//[-~]/_}-1, systemd, shadow-utils"
-        echo "Recommends: podman >= 4.3, netavark, container-selinux, gitlab-runner, git"
+        echo "Recommends: podman >= 4.3, netavark, aardvark-dns, iptables-nft, nftables, (slirp4netns or passt), container-selinux, gitlab-runner, git"
         echo "Recommends: (policycoreutils-python-utils if selinux-policy)"
         ;;
       windlass-update)

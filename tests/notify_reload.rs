@@ -46,7 +46,7 @@ fn a_package_links_the_drop_in_where_systemd_knows_the_type() {
     let script = r#"
         . scripts/package/host.sh; . scripts/package/daemon.sh
         windlass_prepare_host() { :; }; windlass_has_systemd() { false; }; selinuxenabled() { false; }
-        mkdir() { :; }; ln() { echo "ln $*"; }
+        windlass_link_notify_reload() { echo "link $1"; }
         windlass_daemon "$1""#;
     for (words, knows) in VERSIONS {
         let dir = systemctl(words);
@@ -56,10 +56,39 @@ fn a_package_links_the_drop_in_where_systemd_knows_the_type() {
             let output = command.output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let link = "ln -sf /usr/share/windlass/notify-reload.conf /etc/systemd/system/windlass.service.d/50-notify-reload.conf\n";
+            let link = "link /etc/systemd/system/windlass.service.d/50-notify-reload.conf\n";
             assert_eq!(said, if knows { link } else { "" }, "{words:?}, {when}");
         }
     }
+}
+
+#[test]
+fn a_package_links_the_drop_in_once_and_leaves_what_an_administrator_makes_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (link, note) = (dir.path().join("windlass.service.d/50-notify-reload.conf"), dir.path().join("misc/note"));
+    let call = |function: &str| {
+        let script = format!(". scripts/package/daemon.sh; {function} \"$@\"");
+        let mut command = Command::new("sh");
+        let output = command.args(["-ec", &script, "sh"]).args([&link, &note]).current_dir(sources()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_link(&link).ok()
+    };
+    let ours = Some(Path::new("/usr/share/windlass/notify-reload.conf").to_owned());
+    let mask = Some(Path::new("/dev/null").to_owned());
+    let (install, remove) = ("windlass_link_notify_reload", "windlass_unlink_notify_reload");
+    assert_eq!(call(install), ours);
+    assert_eq!(call(install), ours);
+    fs::remove_file(&link).unwrap();
+    assert_eq!(call(install), None, "somebody has taken it away");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    assert_eq!(call(install), mask);
+    assert_eq!(call(remove), mask, "a mask is not the package's");
+    assert_eq!(call(install), mask);
+    fs::remove_file(&link).unwrap();
+    assert_eq!(call(remove), None);
+    assert_eq!(call(install), ours, "it is a new installation");
+    assert_eq!(call(remove), None);
+    assert!(!note.exists() && !link.parent().unwrap().exists());
 }
 
 #[test]

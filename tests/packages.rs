@@ -5,14 +5,15 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::unistd::getuid;
+use nix::unistd::{User, getuid};
 use support::boxed::in_a_box_with;
 use support::installed::{Installed, PATIENCE, run, source, text};
 use support::packages::{self, PACKAGES, package};
+use support::programs::Programs;
 use support::storage::on_path;
 use support::{Image, Job, Runner, State, until};
 
@@ -34,9 +35,51 @@ fn packages_are_sound_and_can_be_installed_upgraded_used_and_removed() {
         let file = directory.path().join(format!("{name}_{}.deb", architecture.trim()));
         run(Command::new("lintian").args(["--fail-on", "error", "--allow-root"]).arg(file));
     }
+    what_jobs_need_comes_along(directory.path());
     in_a_box_with("debian_packages_in_the_box", &[(PACKAGES, directory.path())]);
     in_a_box_with("variants_in_the_box", &[(PACKAGES, directory.path())]);
     in_a_box_with("rpm_packages_in_the_box", &[(PACKAGES, directory.path())]);
+    in_a_box_with("care_for_what_is_there_in_the_box", &[(PACKAGES, directory.path())]);
+}
+
+/// What scripts/prepare.sh installs for every purpose and jobs need, as (program, Debian's package, Fedora's).
+fn prepared() -> Vec<(String, String, String)> {
+    // For building and for images of tests; the runtime comes with podman, and util-linux with every system.
+    const NOT_FOR_JOBS: [&str; 4] = ["cc", "busybox", "setpriv", "git"];
+    let script = fs::read_to_string(source("scripts/prepare.sh")).unwrap();
+    let needs = script.lines().filter(|line| line.starts_with("need ")).map(|line| {
+        let mut words = line.rsplit(' ').map(str::to_owned);
+        let (fedora, debian) = (words.next().unwrap(), words.next().unwrap());
+        (line.split(' ').nth(1).unwrap().to_owned(), debian, fedora)
+    });
+    let needs: Vec<_> = needs.filter(|(program, _, _)| !NOT_FOR_JOBS.contains(&program.as_str())).collect();
+    assert!(needs.iter().any(|(program, _, _)| program == "iptables") && needs.len() > 5, "{needs:?}");
+    needs
+}
+
+/// What the packages depend on and recommend, and what the page for hosts without packages names.
+fn what_jobs_need_comes_along(directory: &Path) {
+    let architecture = run(Command::new("dpkg").arg("--print-architecture"));
+    let field = |package: &str, field: &str| {
+        let file = directory.join(format!("{package}_0.1.1_{}.deb", architecture.trim()));
+        run(Command::new("dpkg-deb").arg("--field").arg(file).arg(field))
+    };
+    for package in ["windlass", "windlass-cli"] {
+        let depends = field(package, "Depends");
+        assert!(depends.contains("libc6 (>= 2."), "an older libc would be taken for good: {depends}");
+    }
+    let debian = field("windlass", "Depends") + &field("windlass", "Recommends");
+    let rpm = directory.join(format!("windlass-0.1.1-1.{}.rpm", std::env::consts::ARCH));
+    let rpm = run(Command::new("rpm").args(["--query", "--recommends", "--requires", "--package"]).arg(rpm));
+    let page = fs::read_to_string(source("docs/first-job.md")).unwrap();
+    let (_, page) = page.split_once("Without packages, ").expect("what to install by hand");
+    let page = page.split("\n\n").next().unwrap();
+    let has = |text: &str, name: &str| text.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == name);
+    for (program, of_debian, of_fedora) in prepared() {
+        assert!(has(&debian, &of_debian), "{program}: no {of_debian} in {debian}");
+        assert!(has(&rpm, &of_fedora), "{program}: no {of_fedora} in {rpm}");
+        assert!(has(page, &of_debian), "{program}: no {of_debian} in {page}");
+    }
 }
 
 fn nothing_has_started() {
@@ -102,6 +145,7 @@ fn debian_packages_in_the_box() {
             exists(&PROGRAMS, true);
             exists(&["/usr/share/man/man1/windlass-chain-status.1.gz", "/usr/share/man/man8/windlassd.8.gz"], true);
             exists(&["/usr/share/bash-completion/completions/windlass", "/etc/windlass/windlass.toml"], true);
+            exists(&["/etc/windlass/conf.d"], true);
         },
         SETTINGS,
     );
@@ -120,6 +164,120 @@ fn debian_packages_in_the_box() {
     let gone = text(&Command::new("dpkg-query").args(["--status", "windlass"]).output().unwrap());
     assert!(gone.contains("not installed"), "{gone}");
     run(Command::new("dpkg").args(["--purge", "windlass-cli"]));
+}
+
+/// An upgrade to a release that refuses the configuration, gitlab-runner without Windlass, and purges of one package where the other is.
+#[test]
+#[ignore = "runs in a box"]
+fn care_for_what_is_there_in_the_box() {
+    let dpkg = |arguments: &[&str], files: &[PathBuf]| run(Command::new("dpkg").args(arguments).args(files));
+    let install = |version: &str| {
+        let files = ["windlass-cli", "windlass", "windlass-update"].map(|name| package(&format!("{name}_{version}_")));
+        dpkg(&["--install", "--force-confold"], &files)
+    };
+    run(Command::new("useradd").args(["--system", "--create-home", "gitlab-runner"]));
+    let unit = "[Service]\nUser=gitlab-runner\nType=exec\nExecStart=/bin/sh -c 'trap exit QUIT; while :; do sleep 0.1; done'\n";
+    fs::write("/etc/systemd/system/gitlab-runner.service", unit).unwrap();
+    install("0.1.0");
+    run(Command::new("systemctl").args(["start", "gitlab-runner.service"]));
+    nothing_has_started();
+    run(Command::new("systemctl").args(["stop", "gitlab-runner.service"]));
+    let windlass = Installed::found(false, &[]);
+    windlass.configure("50-test.toml", SETTINGS);
+    windlass.systemctl(&["enable", "--quiet", "--now", "windlass.socket", "windlass.service"]);
+
+    windlass.configure("60-old.toml", "key_of_an_older_release = 1\n");
+    let before = windlass.pid();
+    assert!(before.is_some());
+    let said = install("0.1.1");
+    for part in ["60-old.toml:1:1: key_of_an_older_release", "windlass check && systemctl restart windlass"] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+    assert_eq!(windlass.pid(), before, "the daemon runs on");
+    windlass.status();
+    let installed = run(Command::new("dpkg-query").args(["--show", "--showformat=${Status} ${Version}", "windlass"]));
+    assert_eq!(installed, "install ok installed 0.1.1");
+    fs::remove_file("/etc/windlass/conf.d/60-old.toml").unwrap();
+    windlass.restart();
+
+    a_secret_is_made_as_the_pages_say();
+    let secrets = ["/etc/windlass/gitlab-token", "/etc/windlass/webhook-secret", "/etc/windlass/page-token"];
+    let others = ["/etc/windlass/update.toml", "/etc/windlass/feed-token", "/etc/windlass/corporate-ca.pem"];
+    for path in secrets.iter().chain(&others[1..]) {
+        fs::write(path, "x\n").unwrap();
+    }
+    dpkg(&["--purge", "windlass"], &[]);
+    exists(&secrets, false);
+    exists(&["/etc/windlass/windlass.toml", "/etc/windlass/conf.d", "/var/lib/windlass/lanes", "/run/windlass"], false);
+    exists(&others, true);
+    assert_eq!(dpkg(&["--verify", "windlass-update"], &[]), "", "it has all that it came with");
+    fs::remove_file("/etc/windlass/corporate-ca.pem").unwrap();
+    fs::create_dir_all("/var/lib/windlass-update/journeys").unwrap();
+    dpkg(&["--remove", "windlass-update"], &[]);
+    exists(&["/var/lib/windlass-update/journeys"], true);
+    dpkg(&["--purge", "windlass-update"], &[]);
+    exists(&["/var/lib/windlass-update", "/etc/windlass"], false);
+}
+
+/// Types in what makes a secret that nobody has to know beforehand.
+fn a_secret_is_made_as_the_pages_say() {
+    let windlass = User::from_name("windlass").unwrap().unwrap();
+    for (page, name) in [("docs/updates.md", "feed-token"), ("docs/service.md", "webhook-secret")] {
+        let text = fs::read_to_string(source(page)).unwrap();
+        let (_, rest) = text.split_once("head -c 24").expect(page);
+        let command = format!("head -c 24{}", rest.split(['\n', '`']).next().unwrap()).replace("sudo ", "");
+        run(Command::new("bash").args(["-euo", "pipefail", "-c", &command]));
+        let file = Path::new("/etc/windlass").join(name);
+        let about = fs::metadata(&file).unwrap();
+        assert_eq!((about.mode() & 0o777, about.uid()), (0o600, windlass.uid.as_raw()), "{page}: {command}");
+        assert!(fs::read_to_string(&file).unwrap().len() > 32);
+    }
+}
+
+#[test]
+fn an_installation_stays_of_its_kind_until_told_otherwise() {
+    let root = tempfile::tempdir().unwrap();
+    let target = Programs::built().windlassd.ancestors().nth(2).unwrap().to_owned();
+    let install = |options: &[&str]| {
+        let mut install = Command::new(source("scripts/install.sh"));
+        install.args(["--debug", "--root"]).arg(root.path()).args(options).env("CARGO_TARGET_DIR", &target);
+        run(&mut install);
+        let drop_in = |name: &str| root.path().join("usr/lib/systemd/system/windlass.service.d").join(name).exists();
+        (drop_in("50-rootful.conf"), drop_in("50-credentials.conf"))
+    };
+    assert_eq!(install(&[]), (false, false));
+    assert_eq!(install(&["--rootful", "--credentials"]), (true, true));
+    assert_eq!(install(&[]), (true, true));
+    assert_eq!(install(&["--rootless"]), (false, true));
+    assert_eq!(install(&["--rootful"]), (true, true));
+    assert_eq!(install(&["--no-credentials"]), (true, false));
+    assert_eq!(install(&[]), (true, false));
+}
+
+#[test]
+fn no_service_may_leave_its_secrets_in_a_core_dump() {
+    let units = ["system/windlass.service"].map(str::to_owned).into_iter().chain(
+        ["system", "user"]
+            .iter()
+            .flat_map(|kind| ["", "-watch"].map(|part| format!("update/{kind}/windlass-update{part}.service"))),
+    );
+    for unit in units {
+        let text = fs::read_to_string(source("systemd").join(&unit)).unwrap();
+        // No hard limit: it would be that of jobs too.
+        assert!(text.lines().any(|line| line == "LimitCORE=0:infinity"), "{unit}");
+    }
+}
+
+#[test]
+fn the_page_takes_away_the_rules_for_selinux_that_a_purge_does() {
+    let script = fs::read_to_string(source("scripts/package/daemon.sh")).unwrap();
+    let (_, purge) = script.split_once("    purged)").unwrap();
+    let rules: Vec<&str> = purge.split_whitespace().map(|word| word.trim_matches('\'')).collect();
+    let rules = rules.into_iter().filter(|word| word.starts_with("/var/lib/windlass/"));
+    let page = fs::read_to_string(source("docs/service.md")).unwrap();
+    let missing: Vec<&str> =
+        rules.clone().filter(|rule| !page.contains(&format!("sudo semanage fcontext --delete '{rule}'\n"))).collect();
+    assert!(rules.count() == 5 && missing.is_empty(), "{missing:?}");
 }
 
 /// Chooses a variant of the units with the commands of the page.
@@ -195,6 +353,7 @@ fn rpm_packages_in_the_box() {
             rpm(&["--install"], "0.1.0");
             nothing_has_started();
             exists(&PROGRAMS, true);
+            exists(&["/etc/windlass/conf.d"], true);
         },
         SETTINGS,
     );

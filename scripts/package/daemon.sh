@@ -4,6 +4,31 @@
 
 windlass_has_systemd() { [ -d /run/systemd/system ]; }
 
+# Once on a host: what somebody puts in its place, or takes away, stays so.
+windlass_link_notify_reload() { # LINK NOTE-THAT-IT-WAS-THERE
+  [ ! -e "$2" ] || return 0
+  mkdir -p "${1%/*}" "${2%/*}"
+  [ -e "$1" ] || [ -L "$1" ] || ln -s /usr/share/windlass/notify-reload.conf "$1"
+  : >"$2"
+}
+windlass_unlink_notify_reload() { # LINK NOTE
+  [ "$(readlink "$1")" != /usr/share/windlass/notify-reload.conf ] || rm -f "$1"
+  rm -f "$2"
+  rmdir "${1%/*}" 2>/dev/null || true
+}
+
+# What does not run, or was never configured, stays as it is; so does what would not come back.
+windlass_restart() {
+  systemctl --quiet is-active windlass.service || return 0
+  if refused=$(windlass check 2>&1); then
+    # Jobs don't notice.
+    systemctl try-restart windlass.service || true
+  else
+    printf '%s\n' "$refused" "windlass: this release refuses the configuration, so the daemon of the last one runs on; mend it, then" \
+      "  windlass check && systemctl restart windlass" >&2
+  fi
+}
+
 # Those of a daemon that ran as root, in root's podman; nobody else has their label.
 windlass_without_rootful_containers() {
   # A podman that never ran would make itself a storage.
@@ -15,18 +40,15 @@ windlass_without_rootful_containers() {
 
 windlass_daemon() { # WHEN
   drop_in=/etc/systemd/system/windlass.service.d/50-notify-reload.conf
+  linked=/var/lib/misc/windlass-notify-reload
   case $1 in
     installed | upgraded)
       windlass_prepare_host
-      if windlass_notify_reload; then
-        mkdir -p "${drop_in%/*}"
-        ln -sf /usr/share/windlass/notify-reload.conf "$drop_in"
-      fi
+      ! windlass_notify_reload || windlass_link_notify_reload "$drop_in" "$linked"
       windlass_label
       if windlass_has_systemd; then
         systemctl daemon-reload
-        # Jobs don't notice. What does not run, or was never configured, stays as it is.
-        [ "$1" = installed ] || systemctl try-restart windlass.service || true
+        [ "$1" = installed ] || windlass_restart
       fi
       ;;
     removing)
@@ -40,8 +62,7 @@ windlass_daemon() { # WHEN
       fi
       ;;
     removed)
-      rm -f "$drop_in"
-      rmdir "${drop_in%/*}" 2>/dev/null || true
+      windlass_unlink_notify_reload "$drop_in" "$linked"
       windlass_without_rules /usr/bin/windlassd
       ! windlass_has_systemd || systemctl daemon-reload
       ;;
@@ -57,7 +78,12 @@ windlass_daemon() { # WHEN
       windlass_without_rules /var/lib/windlass/.local/share/containers '/var/lib/windlass/lanes(/.*)?' '/var/lib/windlass/work(/.*)?' \
         '/var/lib/windlass/bin(/.*)?' '/var/lib/windlass/mounted(/.*)?'
       # A directory that is a file system of its own stays, empty.
-      rm -rf --one-file-system /var/lib/windlass /run/windlass /etc/windlass || true
+      rm -rf --one-file-system /var/lib/windlass /run/windlass || true
+      # windlass-update has files in the same directory, and so may others.
+      rm -rf /etc/windlass/conf.d
+      for secret in gitlab-token webhook-secret webhook-signing-secret page-token; do rm -f "/etc/windlass/$secret"; done
+      [ -e /etc/windlass/update.toml ] || rm -f /etc/windlass/feed-token
+      rmdir /etc/windlass 2>/dev/null || true
       ;;
   esac
 }

@@ -2,6 +2,12 @@
 # What the package of `windlass update` does beside placing files; WHEN is one of the words below. The packages' own scripts call it.
 
 windlass_update() { # WHEN
+  if [ "$1" = purged ]; then
+    rm -rf --one-file-system /var/lib/windlass-update || true
+    # The daemon's feed has its token in the same place.
+    [ -e /etc/windlass/windlass.toml ] || rm -f /etc/windlass/feed-token
+    rmdir /etc/windlass 2>/dev/null || true
+  fi
   [ -d /run/systemd/system ] || return 0
   case $1 in
     installed) systemctl daemon-reload ;;

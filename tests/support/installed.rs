@@ -78,7 +78,6 @@ impl Installed {
 
     /// Writes a file of conf.d.
     pub fn configure(&self, name: &str, toml: &str) {
-        fs::create_dir_all("/etc/windlass/conf.d").unwrap();
         fs::write(Path::new("/etc/windlass/conf.d").join(name), toml).unwrap();
     }
 

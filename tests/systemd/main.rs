@@ -15,6 +15,7 @@ mod machine;
 mod nested;
 mod pages;
 mod reboot;
+mod refused;
 mod restarts;
 mod service;
 mod upgrade;

@@ -238,7 +238,7 @@ impl Reader {
     fn write(&self, path: &Path, lines: &[String]) {
         let text = lines.join("\n").replace("https://gitlab.example.com", self.gitlab.url());
         let text = text.replace("https://chain.example.com/hooks/gitlab", "http://127.0.0.1:9252/hooks/gitlab");
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Where no page says to make a directory, there is one.
         fs::write(path, text + "\n").unwrap();
     }
 
@@ -255,6 +255,8 @@ impl Reader {
             Block::RunnerConfig => {
                 run(Command::new("useradd").args(["--system", "--create-home", "gitlab-runner"]));
                 let config = Path::new("/etc/gitlab-runner/config.toml");
+                // Its package makes it.
+                fs::create_dir_all("/etc/gitlab-runner").unwrap();
                 self.write(config, lines);
                 fs::set_permissions(config, PermissionsExt::from_mode(0o600)).unwrap();
                 let unit = "[Service]\nUser=gitlab-runner\nType=exec\nExecStart=/bin/sleep infinity\n";

@@ -64,6 +64,10 @@ fn rootful_in_the_box() {
 }
 
 fn service(rootful: bool) {
+    // As on hosts where something gathers core dumps.
+    fs::create_dir_all("/run/systemd/system.conf.d").unwrap();
+    fs::write("/run/systemd/system.conf.d/cores.conf", "[Manager]\nDefaultLimitCORE=infinity\n").unwrap();
+    run(Command::new("systemctl").arg("daemon-reload"));
     let windlass = Installed::new(rootful, SETTINGS);
     let image = windlass.image(&Image::busybox());
     the_units_are_sound(&windlass);
@@ -77,6 +81,9 @@ fn service(rootful: bool) {
 }
 
 fn the_units_are_sound(windlass: &Installed) {
+    if !windlass.rootful {
+        the_manager_that_is_started_is_of_the_units_user();
+    }
     let units = ["windlass.service", "windlass.socket", "windlass-jobs.slice"];
     let said = run(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units));
     assert!(!said.contains("windlass"), "{said}");
@@ -84,6 +91,20 @@ fn the_units_are_sound(windlass: &Installed) {
     assert_eq!(user, if windlass.rootful { "root" } else { "windlass" });
     until("the status is told", PATIENCE, || windlass.property("StatusText") == "0/10 slots busy");
     assert_eq!(windlass.property("Type"), if waits_for_a_reload() { "notify-reload" } else { "notify" });
+}
+
+/// Also where a drop-in names another.
+fn the_manager_that_is_started_is_of_the_units_user() {
+    let unit = fs::read_to_string("/usr/lib/systemd/system/windlass.service").unwrap();
+    let start = unit.lines().find(|line| line.starts_with("ExecStartPre=")).expect("what starts the manager");
+    run(Command::new("useradd").args(["--system", "someone"]));
+    let other = format!("[Service]\nType=oneshot\nUser=someone\n{start}\nExecStart=/bin/true\n");
+    fs::write("/run/systemd/system/other.service", other).unwrap();
+    run(Command::new("systemctl").arg("daemon-reload"));
+    run(Command::new("systemctl").args(["start", "other.service"]));
+    let uid = User::from_name("someone").unwrap().unwrap().uid;
+    let state = text(&Command::new("systemctl").args(["is-active", &format!("user@{uid}.service")]).output().unwrap());
+    assert_eq!(state.trim(), "active");
 }
 
 /// Whether this systemd waits until the daemon says that a reload is done: it does from 253 on.
@@ -95,6 +116,9 @@ fn waits_for_a_reload() -> bool {
 
 fn it_is_shut_in(windlass: &Installed) {
     let pid = windlass.pid().unwrap();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+    assert_eq!(cores.split_whitespace().nth(4), Some("0"), "its secrets would be in a core dump: {cores}");
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
     assert_eq!(
         namespace(pid),
@@ -162,7 +186,7 @@ fn server() -> Image {
 }
 
 fn a_job_outlives_every_end_of_the_daemon(windlass: &Installed, image: &str) {
-    windlass.add_to_unit("WatchdogSec=5s\nLimitCORE=0");
+    windlass.add_to_unit("WatchdogSec=5s");
     windlass.restart();
     let runner = Runner::on(windlass);
     let service = json!([{"name": windlass.image(&server()), "alias": "web"}]);
@@ -272,7 +296,8 @@ fn a_stopped_daemon_is_started_by_its_callers(windlass: &Installed, image: &str)
     windlass.systemctl(&["stop", "windlass.service"]);
     assert_eq!(windlass.pid(), None);
     let runner = Runner::on(windlass);
-    let outcome = runner.play(&Job::new(image).script(&["echo hello"]));
+    // The daemon's limits are no job's.
+    let outcome = runner.play(&Job::new(image).script(&["ulimit -c unlimited", "echo hello"]));
     outcome.expect(State::Success).expect_log("hello");
     assert!(!outcome.log().contains("aiting for windlassd"), "the socket has kept the call: {}", outcome.log());
     assert!(windlass.pid().is_some());
@@ -287,7 +312,9 @@ fn a_reload_is_seen_and_a_wrong_one_refused(windlass: &Installed) {
     reload();
     status("0/7 slots busy");
     windlass.configure("70-wrong.toml", "[job]\ngrace = \"soon\"\n");
-    reload();
+    let refused = Command::new("systemctl").args(["reload", "windlass.service"]).status().unwrap();
+    assert_eq!(refused.success(), waits, "a systemd that waits for the daemon does not learn what comes of it");
+    assert_eq!(windlass.property("ActiveState"), "active");
     status("the changed configuration is refused");
     assert!(windlass.journal(&[]).contains("/etc/windlass/conf.d/70-wrong.toml:2:9: job.grace:"));
     fs::remove_file("/etc/windlass/conf.d/70-wrong.toml").unwrap();
