@@ -106,13 +106,19 @@ chmod 0755 "$first/init"
 memory=$work
 [[ ! -w /dev/shm ]] || [[ $(df --output=avail --block-size=1M /dev/shm | tail -n 1) -lt 4096 ]] || memory=/dev/shm
 read -ra options <<<"${WINDLASS_VM_OPTIONS:-}"
+# The kernel of linux.uml does not know these, and would end with its first process.
+preload=
+if grep -q '^flags.* amx_tile' /proc/cpuinfo; then
+  cc -O2 -shared -fPIC -o "$work/xstate.so" scripts/vm/xstate.c || fail "this processor has AMX, for which scripts/vm/xstate.c has to be compiled"
+  preload=$work/xstate.so
+fi
 
 ended=0
 boot() { # NUMBER: true when COMMAND has come to its end
   machine_next_boot "$talk/root" "$talk" "$1" poweroff poweroff-force
   : >"$talk/output"
   ended=0
-  TMPDIR=$memory timeout --kill-after=10 "$limit" linux.uml mem=4G "ubd0=$work/disk" "initrd=$work/first.gz" rdinit=/init \
+  TMPDIR=$memory LD_PRELOAD=$preload timeout --kill-after=10 "$limit" linux.uml mem=4G "ubd0=$work/disk" "initrd=$work/first.gz" rdinit=/init \
     "uml_dir=$work" umid=kernel con=null con0=null,fd:1 ssl=null panic=-1 quiet "${options[@]}" </dev/null >"$work/console" 2>&1 &
   machine=$!
   tail --quiet --bytes=+1 --follow --sleep-interval=0.5 --pid="$machine" "$talk/output"

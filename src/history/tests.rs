@@ -216,7 +216,7 @@ async fn the_database_of_a_later_release_is_left_to_it() {
     world.end().await;
     let options = SqliteConnectOptions::new().filename(world.directory.path().join(FILE));
     let mut database = options.connect().await.unwrap();
-    let later = "INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations";
+    let later = "INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, execution_time FROM _sqlx_migrations LIMIT 1";
     sqlx::query(later).execute(&mut database).await.unwrap();
     let world = World::at(world.directory, settings);
     assert_eq!(world.history.job(row(2, now())).await, Told::Settled);

@@ -98,16 +98,20 @@ fn a_job_that_is_prepared_shows_what_it_waits_for() {
     until("its service is awaited", seconds(120), || steps(page) == ["waiting for service late to be ready"]);
     browser.until_text("#slot-default-0", "waiting for service late to be ready");
     assert_eq!(steps(page), ["waiting for service late to be ready"]);
-    let container = host.containers("io.windlass.role=service").remove(0);
-    assert!(host.podman(&["exec", &container, "touch", "/tmp/up"]).status.success());
+    let lease = format!("label=io.windlass.lease={}", &attempt.lease()[..12]);
+    let of_job = |role: &str| {
+        let role = format!("label=io.windlass.role={role}");
+        let found = host.podman(&["ps", "--quiet", "--filter", &lease, "--filter", &role]);
+        String::from_utf8_lossy(&found.stdout).trim().to_owned()
+    };
+    assert!(host.podman(&["exec", &of_job("service"), "touch", "/tmp/up"]).status.success());
     prepare.wait().expect_code(0);
     browser.until_text("#slot-default-0", "between stages");
     assert_eq!(steps(page), Vec::<String>::new());
     let stage = attempt.run_lines("build_script", "echo begun\nwhile ! test -e /tmp/end; do sleep 0.1; done\n");
     stage.wait_for_output("begun");
     browser.until_text("#slot-default-0", "build_script");
-    let container = host.container(&attempt.lease()).unwrap();
-    assert!(host.podman(&["exec", &container, "touch", "/tmp/end"]).status.success());
+    assert!(host.podman(&["exec", &of_job("job"), "touch", "/tmp/end"]).status.success());
     stage.wait().expect_code(0);
     attempt.finish();
     host.podman(&["rmi", &image]);
