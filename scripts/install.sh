@@ -65,7 +65,7 @@ for name in windlassd windlass; do program "$built/$name" "$root/usr/bin/$name";
 for file in "$built"/libexec/*; do program "$file" "$root/usr/libexec/windlass/${file##*/}"; done
 install -D -m 0644 -t "$root/usr/share/doc/windlass" config/windlass.toml README.md
 put docs "$root/usr/share/doc/windlass/docs"
-install -d -m 0755 "$root/etc/windlass/conf.d"
+[[ -d $root/etc/windlass/conf.d ]] || install -d -m 0755 "$root/etc/windlass/conf.d"
 [[ -e $root/etc/windlass/windlass.toml ]] || install -D -m 0644 config/windlass.toml "$root/etc/windlass/windlass.toml"
 
 put systemd/system "$root/usr/lib/systemd/system"

@@ -13,7 +13,7 @@ use crate::executor::helper::Source;
 
 /// How long the job may take.
 const WITHIN: Duration = Duration::from_secs(300);
-/// From SIGTERM to SIGKILL: the job's containers are taken down meanwhile.
+/// How long its end is waited for after SIGTERM: the job's containers are taken down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What is kept of the job log, in bytes, and shown of it, in lines.
 const LOG_MAX: u64 = 1 << 20;
@@ -74,12 +74,15 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     let libexec = host.settings.podman.init.parent().unwrap_or(Path::new("/usr/libexec/windlass"));
     let ended = job(host, &image, libexec).await;
     match &ended {
-        // That this image may not be used, or its registry does not answer, says nothing of building: no job may need it.
-        Ok((false, log)) if unasked && !log.contains(BUILDS) => {
-            skipped("the job did not come as far as building", None)
-        }
+        Ok((false, log)) if unasked && !came_to_build(log) => skipped("the job did not come as far as building", None),
         _ => vec![judge(&image, ended)],
     }
+}
+
+/// Whether the job has begun to build. That its image may not be used, its registry does not answer, or its slot was taken by another, says
+/// nothing of building.
+fn came_to_build(log: &str) -> bool {
+    log.contains(BUILDS)
 }
 
 /// Whether jobs need no helper image, or one that is here.
@@ -112,16 +115,21 @@ async fn job(host: &Host, image: &str, libexec: &Path) -> Result<(bool, String),
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let mut child = command.spawn().map_err(|error| format!("start a job: {error}"))?;
     let running = Running(child.id());
-    let Ok(ended) = tokio::time::timeout(WITHIN, child.wait()).await else {
+    let ended = tokio::time::timeout(WITHIN, child.wait()).await;
+    if ended.is_ok() {
+        std::mem::forget(running);
+    } else {
         drop(running);
         let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
-        return Err(format!("the job was not over after {}", humantime::format_duration(WITHIN)));
-    };
-    std::mem::forget(running);
+    }
     let mut kept = Vec::new();
     let read = log.rewind().and_then(|()| log.take(LOG_MAX).read_to_end(&mut kept));
     read.map_err(|error| format!("read the job log: {error}"))?;
-    Ok((ended.map_err(|error| error.to_string())?.success(), String::from_utf8_lossy(&kept).into_owned()))
+    let log = String::from_utf8_lossy(&kept).into_owned();
+    match ended {
+        Ok(ended) => Ok((ended.map_err(|error| error.to_string())?.success(), log)),
+        Err(_) => Ok((false, format!("{log}\nIt was not over after {}", humantime::format_duration(WITHIN)))),
+    }
 }
 
 /// A job that has to clean up after itself when nobody waits for it any more: the daemon that looks may end at any time.
@@ -141,7 +149,7 @@ fn judge(image: &str, ended: Result<(bool, String), String>) -> Finding {
     let (is_good, log) = match ended {
         Ok(ended) => ended,
         Err(error) => {
-            let meaning = "jobs that build images hang, or no job runs at all";
+            let meaning = "whether jobs can build images is not known";
             return Finding::error("build", format!("in {image}: {error}"), meaning, again);
         }
     };
@@ -156,7 +164,7 @@ fn judge(image: &str, ended: Result<(bool, String), String>) -> Finding {
     Finding::error(
         "build",
         format!("a job in {image} could not build an image; it ended with\n{last}"),
-        "jobs that build images fail, or, where the lines speak of it, every job does",
+        "jobs that build images fail or hang, or, where the lines speak of it, every job does",
         format!("{again}; [job] build_storage and build_driver say where and how layers are kept"),
     )
 }

@@ -1,10 +1,11 @@
 //! The files of the configuration, and those that it names for secrets.
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, getgrouplist};
+use nix::unistd::{Gid, geteuid, getgrouplist};
 
 use super::{Finding, Host};
 use crate::config::{self, Settings};
@@ -42,7 +43,16 @@ pub fn check(host: &Host) -> Vec<Finding> {
     let groups = groups.unwrap_or_default().into_iter().map(Gid::as_raw).collect::<Vec<_>>();
     for (key, path, loss) in secrets(&host.settings) {
         let about = std::fs::metadata(path).map(|about| (about.uid(), about.gid(), about.mode()));
-        let about = about.map_err(|error| error.to_string());
+        // Whoever else looks may be kept out where the service is not.
+        let is_trusted = geteuid().is_root() || geteuid() == host.user.uid;
+        if !is_trusted && about.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            findings.push(Finding::skipped(
+                "secret-file",
+                format!("{key}: only root may look"),
+                Some("sudo windlass doctor"),
+            ));
+            continue;
+        }
         findings.extend(secret(key, path, loss, about, (&host.user.name, host.user.uid.as_raw(), &groups)));
     }
     findings
@@ -52,9 +62,13 @@ pub fn check(host: &Host) -> Vec<Finding> {
 fn secrets(settings: &Settings) -> Vec<(&'static str, &PathBuf, &'static str)> {
     let (gitlab, webhook) = (&settings.gitlab, &settings.webhook);
     let all = [
-        ("[gitlab] token_file", &gitlab.token_file, "the image chain does not run"),
-        ("[webhook] secret_file", &webhook.secret_file, "the image chain does not run"),
-        ("[webhook] signing_secret_file", &webhook.signing_secret_file, "the image chain does not run"),
+        ("[gitlab] token_file", &gitlab.token_file, "the image chain does not run (nor a daemon for it alone)"),
+        ("[webhook] secret_file", &webhook.secret_file, "the image chain does not run (nor a daemon for it alone)"),
+        (
+            "[webhook] signing_secret_file",
+            &webhook.signing_secret_file,
+            "the image chain does not run (nor a daemon for it alone)",
+        ),
         ("[feed] token_file", &settings.feed.token_file, "there is no feed for the hosts' updates"),
         ("[page] token_file", &settings.page.token_file, "there is no page"),
     ];
@@ -66,7 +80,7 @@ fn secret(
     key: &str,
     path: &Path,
     loss: &str,
-    about: Result<(u32, u32, u32), String>,
+    about: Result<(u32, u32, u32), std::io::Error>,
     (name, uid, groups): (&str, u32, &[u32]),
 ) -> Option<Finding> {
     let path = path.display();
@@ -76,7 +90,14 @@ fn secret(
     let (owner, group, mode) = match about {
         Ok(about) => about,
         Err(error) => {
-            let remedy = format!("install -m 0600 -o {name} /dev/stdin {path}; systemctl restart windlass.service");
+            let remedy = match error.kind() {
+                ErrorKind::NotFound => {
+                    format!("install -m 0600 -o {name} /dev/stdin {path}; systemctl restart windlass.service")
+                }
+                _ => format!(
+                    "namei -l {path} shows which directory keeps {name} out; systemctl restart windlass.service"
+                ),
+            };
             return finding(format!("{key}: {path}: {error}"), remedy);
         }
     };
@@ -106,10 +127,17 @@ mod tests {
             assert_eq!(of(7, Ok((owner, group, mode))), None, "{owner} {group} {mode:o}");
         }
         assert_eq!(of(0, Ok((7, 0, 0o600))), None, "root reads all");
-        let bad =
-            [of(7, Ok((0, 0, 0o600))), of(7, Ok((7, 0, 0o644))), of(7, Ok((0, 8, 0o600))), of(7, Err("gone".into()))];
+        let bad = [
+            of(7, Ok((0, 0, 0o600))),
+            of(7, Ok((7, 0, 0o644))),
+            of(7, Ok((0, 8, 0o600))),
+            of(7, Err(ErrorKind::NotFound.into())),
+            of(7, Err(ErrorKind::PermissionDenied.into())),
+        ];
         let bad = bad.map(|finding| finding.expect("a finding"));
         expect_remedies(&bad);
         assert!(bad[0].what.contains("user w can't read /t") && bad[1].what.contains("every user"), "{bad:#?}");
+        let writes = |finding: &Finding| finding.remedy.as_deref().is_some_and(|remedy| remedy.contains("/dev/stdin"));
+        assert!(writes(&bad[3]) && !writes(&bad[4]), "what may be there is not written over: {bad:#?}");
     }
 }

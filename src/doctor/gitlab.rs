@@ -31,7 +31,7 @@ pub async fn check(host: &Host) -> Vec<Finding> {
             return vec![Finding::error(
                 "gitlab",
                 error,
-                "windlassd does not start with this",
+                "the image chain does not run, and a daemon for it alone does not start; with verify_jobs none does",
                 "correct [gitlab] in windlass.toml, or the file that it names",
             )];
         }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Host, Level, Options, Own, RUNNER_CONFIG, Row, Subject, examine};
+use super::{Finding, Host, Level, Options, Own, RUNNER_CONFIG, Row, Subject, examine};
 
 /// How long a round may take: a job that builds an image has its own end before that. A podman that hangs is said by the first that asks it;
 /// the next round tries again.
@@ -206,7 +206,7 @@ impl<O: Fn() -> Own + Send + Sync + 'static> Practice<O> {
                 }
                 Err(error) => {
                     tracing::warn!("doctor could not look at this host: {error:#}");
-                    true
+                    false
                 }
             };
             timetable.went(pace, began, made);
@@ -249,7 +249,10 @@ impl<O: Fn() -> Own + Send + Sync + 'static> Practice<O> {
                 Ok(found) => rows.extend(found),
                 Err(_) => {
                     tracing::warn!(subject = subject.heading(), "doctor's round took too long and ends here");
-                    break;
+                    let minutes = ROUND_MAX.as_secs() / 60;
+                    let what = format!("not looked at: the daemon's round was not over after {minutes} minutes");
+                    let finding = Finding::skipped("round", what, Some("sudo windlass doctor"));
+                    rows.push(Row { subject: *subject, finding });
                 }
             }
         }

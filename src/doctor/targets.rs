@@ -53,9 +53,14 @@ impl Target {
     }
 }
 
-fn host_and_port(url: &str) -> Option<(String, u16)> {
+/// An address, of HTTP where it does not say.
+pub fn parse(url: &str) -> Option<Url> {
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let url = Url::parse(&url).ok()?;
+    Url::parse(&url).ok()
+}
+
+fn host_and_port(url: &str) -> Option<(String, u16)> {
+    let url = parse(url)?;
     Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
 

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answers::WITHIN;
-use super::targets::Target;
+use super::targets::{self, Target};
 use crate::init::probe::CONNECTED;
 use crate::podman::Probe;
 
@@ -95,7 +94,7 @@ async fn expect_connected(stream: &mut UnixStream) -> io::Result<()> {
 /// What asks a proxy for a connection (RFC 9110, section 9.3.6), with the name and password of its address.
 fn connect_request(place: &str, proxy: &str) -> String {
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user = Url::parse(proxy).ok().filter(|url| !url.username().is_empty()).map(|url| {
+    let user = targets::parse(proxy).filter(|url| !url.username().is_empty()).map(|url| {
         let pair = format!("{}:{}", decode(url.username()), decode(url.password().unwrap_or_default()));
         format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(pair))
     });
@@ -127,8 +126,13 @@ mod tests {
     #[test]
     fn a_proxy_is_asked_with_its_password() {
         assert_eq!(connect_request("h:443", "proxy:3128"), "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n");
-        let with = connect_request("h:443", "http://us%65r:p%40ss@proxy:3128");
-        assert!(with.contains(&format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode("user:p@ss"))), "{with}");
+        for proxy in ["http://us%65r:p%40ss@proxy:3128", "user:p%40ss@proxy:3128"] {
+            let with = connect_request("h:443", proxy);
+            assert!(
+                with.contains(&format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode("user:p@ss"))),
+                "{with}"
+            );
+        }
     }
 
     /// What comes of asking a proxy that answers so, and what comes behind its answer.

@@ -1,5 +1,6 @@
 //! What `windlass status` shows.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -35,11 +36,12 @@ impl Executor {
         });
         let mut leases: Vec<LeaseStatus> = self.all_leases().iter().map(|lease| lease_status(lease)).collect();
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (drained, mut holders) = (self.drain.now().is_some(), BTreeMap::new());
         for (id, waiter) in waiting {
             let own = |held: &&Held| held.profile == waiter.profile && !held.goes;
             let count = held.iter().filter(own).count();
-            let (drained, holders) = (self.drain.now().is_some(), self.holders(&waiter.profile));
-            let what = waits_for(waiter.place.as_ref(), drained, &waiter.profile, count, &holders);
+            let holders = holders.entry(waiter.profile.clone()).or_insert_with(|| self.holders(&waiter.profile));
+            let what = waits_for(waiter.place.as_ref(), drained, &waiter.profile, count, holders);
             leases.push(LeaseStatus {
                 id: id.short().to_owned(),
                 state: "waiting".to_owned(),

@@ -13,6 +13,8 @@ use crate::loops;
 
 /// How often.
 const LOOK: Duration = Duration::from_secs(2);
+/// After so long podman is asked again which process is a container's first, where it has not said.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What a job's container uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -36,6 +38,8 @@ pub struct Load {
 struct Known {
     /// Its first process; none: podman has not said, or can't.
     pid: Option<i32>,
+    /// When podman was asked for it.
+    asked: Instant,
     /// The CPU time of the last look, in microseconds, and when that was.
     before: Option<(u64, Instant)>,
     /// What was found.
@@ -78,11 +82,13 @@ impl Executor {
         let running = self.running();
         let mut known = self.looks.lock();
         known.retain(|name, _| running.contains_key(name));
-        for name in running.into_keys().filter(|name| !known.contains_key(name)).collect::<Vec<_>>() {
-            known.insert(name.clone(), Known { pid: None, before: None, load: Load::default() });
+        let now = Instant::now();
+        for name in
+            running.into_keys().filter(|name| known.get(name).is_none_or(|known| known.is_due(now))).collect::<Vec<_>>()
+        {
+            known.insert(name.clone(), Known { pid: None, asked: now, before: None, load: Load::default() });
             let executor = Arc::clone(self);
             self.tasks.spawn(async move {
-                // One that can't be found out is not asked for again.
                 let pid = executor.podman.pid(&name).await.ok();
                 if let Some(known) = executor.looks.lock().get_mut(&name) {
                     known.pid = pid;
@@ -100,6 +106,11 @@ impl Looks {
 }
 
 impl Known {
+    /// Whether podman is to be asked once more.
+    fn is_due(&self, now: Instant) -> bool {
+        self.pid.is_none() && now.duration_since(self.asked) >= AGAIN
+    }
+
     fn look(&mut self) {
         let Some(gauge) = self.pid.and_then(Gauge::read) else { return };
         let now = Instant::now();
@@ -128,6 +139,14 @@ fn cpus(before_us: u64, now_us: u64, seconds: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn podman_is_asked_again_where_it_has_not_said() {
+        let now = Instant::now();
+        let of = |pid| Known { pid, asked: now, before: None, load: Load::default() };
+        assert!(!of(None).is_due(now) && of(None).is_due(now + AGAIN));
+        assert!(!of(Some(7)).is_due(now + AGAIN));
+    }
 
     #[test]
     fn cpus_are_time_used_by_time_passed() {

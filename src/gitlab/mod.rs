@@ -88,6 +88,18 @@ impl Client {
     /// # Errors
     /// When its certificates or its token can't be read, or the system has no certificates at all.
     pub fn new(settings: &GitlabSettings) -> Result<Option<Self>> {
+        Self::with(settings, || Token::read(settings.token_file.as_deref()))
+    }
+
+    /// The same for what is asked with a token of somebody else's alone.
+    ///
+    /// # Errors
+    /// As [`Client::new`] has them, but for the token.
+    pub fn without_token(settings: &GitlabSettings) -> Result<Option<Self>> {
+        Self::with(settings, || Ok(Token::default()))
+    }
+
+    fn with(settings: &GitlabSettings, token: impl Fn() -> Result<Token>) -> Result<Option<Self>> {
         let Some(url) = &settings.url else { return Ok(None) };
         let mut builder = reqwest::Client::builder()
             // A redirection would carry a token to wherever it leads.
@@ -112,7 +124,7 @@ impl Client {
         Ok(Some(Self {
             http,
             url,
-            token: Token::read(settings.token_file.as_deref())?,
+            token: token()?,
             places: Semaphore::new(AT_ONCE),
             pace: Pace::default(),
             clock: Clock::default(),

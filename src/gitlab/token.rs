@@ -11,7 +11,7 @@ use crate::sys::secrets::Secret;
 /// The credential that systemd hands over.
 const CREDENTIAL: &str = "gitlab-token";
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Token {
     file: Option<PathBuf>,
     value: RwLock<Option<Secret>>,

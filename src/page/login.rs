@@ -139,6 +139,10 @@ impl Login {
         if self.token.is_none() {
             return Look::Yes;
         }
+        // Before a token, which may be that of a proxy in between.
+        if self.has_session(headers, now) {
+            return Look::Yes;
+        }
         let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
         if let Some(given) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
             return match self.attempt(given.trim(), sender(peer, headers), Instant::now()) {
@@ -147,10 +151,7 @@ impl Login {
                 Attempt::TooMany(wait) => Look::TooMany(wait),
             };
         }
-        match self.has_session(headers, now) {
-            true => Look::Yes,
-            false => Look::No,
-        }
+        Look::No
     }
 
     /// Whether a request with these headers is somebody's who has logged in; where nobody has to, everybody has.
@@ -265,6 +266,9 @@ mod tests {
         (0..WRONG_MAX).for_each(|_| assert_eq!(shown("wrong"), Look::No));
         assert!(matches!(shown("wrong"), Look::TooMany(_)));
         assert_eq!(shown(TOKEN), Look::Yes);
+        let mut both = cookie(&door.session(1));
+        both.insert("authorization", "Bearer of a proxy in between".parse().expect("a header"));
+        assert_eq!(door.may_look(Peer(None), &both, 2), Look::Yes, "a session counts, whatever comes with it");
         let cookie = cookie(&door.session(1));
         assert_eq!(door.may_look(Peer(None), &cookie, 2), Look::Yes, "who has logged in stays in");
     }

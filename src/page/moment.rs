@@ -58,6 +58,8 @@ pub struct Sources {
     executor: Option<Arc<Executor>>,
     controller: Option<Arc<Controller>>,
     doctor: Rounds,
+    /// What of the daemon could not begin.
+    missing: Vec<String>,
     started_at: SystemTime,
     moment: Kept<Moment>,
     disk: Kept<(Arc<disk::Disk>, Arc<DiskPast>)>,
@@ -70,11 +72,17 @@ pub struct Sources {
 impl Sources {
     /// These parts of the daemon.
     #[must_use]
-    pub fn new(executor: Option<Arc<Executor>>, controller: Option<Arc<Controller>>, doctor: Rounds) -> Self {
+    pub fn new(
+        executor: Option<Arc<Executor>>,
+        controller: Option<Arc<Controller>>,
+        doctor: Rounds,
+        missing: Vec<String>,
+    ) -> Self {
         Self {
             executor,
             controller,
             doctor,
+            missing,
             started_at: SystemTime::now(),
             moment: Mutex::default(),
             disk: Mutex::default(),
@@ -147,7 +155,7 @@ impl Sources {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: humantime::format_rfc3339_seconds(self.started_at).to_string(),
-            warnings: Vec::new(),
+            warnings: self.missing.clone(),
             drained_since: None,
         };
         Status { daemon, slots: Vec::new(), leases: Vec::new() }

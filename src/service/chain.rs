@@ -44,7 +44,7 @@ impl Chain {
         let listener = match settings.webhook.listen {
             Some(address) => missing.unless(
                 http::listen(address, "[webhook] listen").await.map_err(anyhow::Error::from),
-                "no event of GitLab's is taken, and the image chain goes by sync_interval alone",
+                "no event of GitLab's is taken, and the image chain goes by [chain] interval alone",
             ),
             None => None,
         };

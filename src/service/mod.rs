@@ -144,7 +144,9 @@ impl Service {
         [SIGTERM, SIGINT].into_iter().try_for_each(|signal| signals.add_signal(signal)).context("handle signals")?;
         let health = Arc::<Health>::default();
         let loops = Loops::new(self.tasks.clone(), self.shutdown.clone());
-        let doctor = self.page.as_ref().map(|page| self.doctor(page.doctor_paces(), &loops));
+        // For a page that could not begin too: status and figures show it.
+        let page = self.reload.settings().page;
+        let doctor = page.listen.is_some().then(|| self.doctor(page::doctor_paces(&page), &loops));
         let panel = Arc::new(Panel {
             parts: Arc::clone(&self.parts),
             metrics: Arc::clone(&self.metrics),
@@ -164,7 +166,7 @@ impl Service {
                 loops.spawn("usage", Some(STEP_MAX), Arc::clone(executor).gauge_forever());
             }
             let controller = self.chain.as_ref().map(|chain| Arc::clone(&chain.controller));
-            page.spawn(self.parts.has_executor().cloned(), controller, doctor, &loops);
+            page.spawn(self.parts.has_executor().cloned(), controller, doctor, self.parts.missing(), &loops);
         }
         if let Some(chain) = self.chain {
             chain.spawn(&loops, Arc::clone(&self.line));

@@ -61,26 +61,17 @@ impl PageServer {
         Ok(Some(Self { listening, settings: page.clone(), token }))
     }
 
-    /// How often doctor looks for it.
-    pub fn doctor_paces(&self) -> Paces {
-        let settings = &self.settings;
-        Paces {
-            quick: settings.doctor_interval,
-            wide: settings.doctor_wide_interval,
-            build: settings.doctor_build_interval,
-        }
-    }
-
     /// Starts its tasks.
     pub fn spawn(
         self,
         executor: Option<Arc<Executor>>,
         controller: Option<Arc<Controller>>,
         doctor: Rounds,
+        missing: Vec<String>,
         loops: &Loops,
     ) {
         let (tasks, shutdown) = (loops.tasks(), loops.shutdown());
-        let sources = page::Sources::new(executor, controller, doctor);
+        let sources = page::Sources::new(executor, controller, doctor, missing);
         let site = page::site(self.settings, self.token, sources, loops.clone());
         let bounds = Bounds { all_within: LASTS, ..Bounds::default() };
         match self.listening {
@@ -96,5 +87,14 @@ impl PageServer {
                 });
             }
         }
+    }
+}
+
+/// How often doctor looks for it.
+pub fn doctor_paces(settings: &PageSettings) -> Paces {
+    Paces {
+        quick: settings.doctor_interval,
+        wide: settings.doctor_wide_interval,
+        build: settings.doctor_build_interval,
     }
 }

@@ -38,6 +38,12 @@ impl Parts {
         Self { executor, chain, note, missing, doctor, started_at: SystemTime::now() }
     }
 
+    /// What could not begin.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.missing.clone()
+    }
+
     /// What runs jobs, if anything does.
     #[must_use]
     pub fn has_executor(&self) -> Option<&Arc<Executor>> {

@@ -9,6 +9,7 @@ use crate::support::gitlab::FakeGitlab;
 use crate::support::notices::Notices;
 use crate::support::programs::copy_program;
 use crate::support::wait::{seconds, until};
+use crate::support::{Image, Job, Runner, State};
 
 fn text(chain: &Chain, arguments: &[&str]) -> String {
     let output = chain.run(arguments);
@@ -168,30 +169,46 @@ fn only_administrators_change_anything() {
 }
 
 #[test]
-fn a_chain_that_can_not_work_keeps_the_daemon_from_starting_and_says_why() {
+fn a_daemon_for_the_chain_alone_does_not_start_without_it_and_one_with_jobs_does() {
     let (chain, _) = Chain::diamond("");
+    let database = chain.host.state_dir().join("chain.db");
     chain.host.end_daemon(Signal::SIGTERM);
+    let kept = std::fs::read(&database).unwrap();
     let fails = |toml: &str, said: &str| {
-        chain.configure(toml);
-        let output = std::process::Command::new(&chain.host.programs.windlassd)
-            .arg("--config")
-            .arg(chain.host.config())
-            .output()
-            .unwrap();
+        let output = |toml: &str| {
+            chain.configure(toml);
+            let daemon = &chain.host.programs.windlassd;
+            std::process::Command::new(daemon).arg("--config").arg(chain.host.config()).output().unwrap()
+        };
+        let output = output(&format!("slots = 0\n{toml}"));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains(said), "{toml}: {text}");
+        warns(&chain, toml, &["the image chain does not run", said]);
+        let refused = chain.run(&["status"]);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("the image chain does not run"), "{refused:?}");
     };
     fails("[gitlab]\ntoken_file = '/nowhere/token'", "/nowhere/token");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    fails(&format!("[webhook]\nlisten = '{}'", taken.local_addr().unwrap()), "listen at 127.0.0.1");
-    let database = chain.host.state_dir().join("chain.db");
-    let kept = std::fs::read(&database).unwrap();
     std::fs::write(&database, "not a database at all").unwrap();
     fails("", "is no database of SQLite and is left as it is");
+    assert_eq!(std::fs::read(&database).unwrap(), b"not a database at all");
     std::fs::write(&database, kept).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("[webhook]\nlisten = '{}'", taken.local_addr().unwrap());
+    warns(&chain, &taken, &["no event of GitLab's is taken", "listen at 127.0.0.1"]);
     chain.configure("");
     chain.host.start_daemon();
     chain.until_looked();
+}
+
+/// Starts a daemon that runs jobs too, and ends it: it runs them, and says these words.
+fn warns(chain: &Chain, toml: &str, words: &[&str]) {
+    chain.configure(toml);
+    chain.host.start_daemon();
+    let image = chain.host.image(&Image::busybox());
+    Runner::new(&chain.host).play(&Job::new(&image).script(&["echo hello"])).expect(State::Success);
+    let warnings = chain.host.status()["daemon"]["warnings"].to_string();
+    assert!(words.iter().all(|words| warnings.contains(words)), "{toml}: {warnings}");
+    chain.host.end_daemon(Signal::SIGTERM);
 }
 
 #[test]

@@ -144,7 +144,8 @@ fn what_a_container_of_a_job_cant_reach_or_do_is_shown_and_a_round_hinders_no_en
     host.image(&Image::buildah());
     let is_built = || host.json(&["jobs"]).as_array().unwrap().iter().any(|job| job["outcome"] == "success");
     until("a job has built an image", seconds(120), is_built);
-    until("that is known", seconds(60), || looked_at(page, "Building images in a job").is_some());
+    let at = looked_at(page, "Building images in a job");
+    until("that is known", seconds(60), || looked_at(page, "Building images in a job") != at);
     assert_eq!(errors(page, &["build"]), Vec::<Value>::new());
 
     // A daemon ends at once in the middle of a round, and the next one clears up what is left of it.
@@ -152,9 +153,7 @@ fn what_a_container_of_a_job_cant_reach_or_do_is_shown_and_a_round_hinders_no_en
     let is_there = |pid: i32| host.podman(&["image", "exists", &own(pid)]).status.success();
     let before = host.daemon_pid();
     until("a container is being made", seconds(60), || is_there(before));
-    let since = Instant::now();
     assert_eq!(host.end_daemon(Signal::SIGKILL), None);
-    assert!(is_there(before) || since.elapsed() < seconds(5));
     host.start_daemon();
     until("its image is gone", seconds(60), || !is_there(before));
     let current = host.daemon_pid();
@@ -164,6 +163,9 @@ fn what_a_container_of_a_job_cant_reach_or_do_is_shown_and_a_round_hinders_no_en
     assert!(since.elapsed() < seconds(8), "{:?}", since.elapsed());
     host.start_daemon();
     until("its image is gone too", seconds(60), || !is_there(current));
+    let last = host.daemon_pid();
+    host.end_daemon(Signal::SIGTERM);
+    host.podman(&["image", "rm", "--force", &own(last)]);
 }
 
 #[test]

@@ -80,12 +80,13 @@ fn what_is_selected_or_pressed_stays_while_the_rest_of_a_part_changes_and_so_doe
          pressed.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}))",
     );
     second.finish();
+    until("the daemon has no such job any more", seconds(20), || page.api("now")["slots"][1]["job"].is_null());
     let lease = first.lease();
     let container = host.container(&lease).unwrap();
     assert!(host.podman(&["exec", &container, "touch", "/tmp/end"]).status.success());
     stage.wait().expect_code(0);
+    // Of the same part, which so has come.
     browser.until_text("#slot-default-0", "between stages");
-    until("the daemon has no such job any more", seconds(20), || page.api("now")["slots"][1]["job"].is_null());
     let third = runner.attempt(&Job::new(&image).project(8, "other/project"));
     let told = third.config();
     told.wait().expect_code(0);
@@ -207,7 +208,6 @@ fn ages_go_by_the_servers_clock_whatever_the_browsers_says() {
             let seconds = (1..300).map(windlass::words::rough);
             seconds.map(|words| format!("{words} ago")).any(|words| words == text)
         };
-        until("the time is right before the first word of the server", seconds(10), || is_right(&started()));
         browser.until_live();
         let before = started();
         until("it goes on", seconds(10), || started() != before);
@@ -219,6 +219,21 @@ fn ages_go_by_the_servers_clock_whatever_the_browsers_says() {
         );
         browser.until_text("#later", "in 4days");
     }
+}
+
+#[test]
+fn ages_are_right_before_the_first_word_of_the_server() {
+    let page = PageAt(free_port());
+    let _host = Host::configured(&page.settings());
+    let browser = Browser::start();
+    browser.before_pages(
+        "const now = Date.now; Date.now = () => now() + 600000; window.EventSource = class { addEventListener() {} close() {} }",
+    );
+    browser.open(&page.url("/"));
+    let script = "return Array.from(document.querySelectorAll('#summary dd time')).at(-1).textContent";
+    let started = || browser.run(script).as_str().unwrap().to_owned();
+    let is_right = |text: &str| (1..300).any(|seconds| format!("{} ago", windlass::words::rough(seconds)) == text);
+    until("it is right", seconds(10), || is_right(&started()));
 }
 
 #[test]

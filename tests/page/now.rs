@@ -133,7 +133,8 @@ fn what_a_job_used_at_most_is_known_though_nobody_looked() {
     until("it rests", seconds(20), || job()["cpus"].as_f64().is_some_and(|cpus| cpus < 0.2));
     let found = job();
     assert!(found["cpus_peak"].as_f64().is_some_and(|peak| peak > 0.25), "{found:#}");
-    assert!(found["memory_peak"].as_u64() >= found["memory"].as_u64(), "{found:#}");
+    let peak = || found["memory_peak"].as_u64();
+    assert!(found["memory"].as_u64().is_none_or(|now| peak().is_some_and(|peak| peak >= now)), "{found:#}");
     let container = host.container(&attempt.lease()).unwrap();
     assert!(host.podman(&["exec", &container, "touch", "/tmp/end"]).status.success());
     stage.wait().expect_code(0);

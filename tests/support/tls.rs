@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -61,6 +62,7 @@ impl Impostor {
                     break;
                 }
                 counts.fetch_add(1, Ordering::Relaxed);
+                caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
                 // A caller that does not trust it goes.
                 let _ = session.complete_io(&mut caller);

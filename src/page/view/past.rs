@@ -142,6 +142,8 @@ impl Outlook {
     /// purge took something from it, the first one first.
     fn of(free: &[(i64, u64)], all: u64, kept: Option<u64>, purged: &[i64]) -> Self {
         let (rate, last) = (rate(free, all, purged), free.last().copied());
+        // Before that there is no rate because there is little to see.
+        let is_long = free.first().zip(last).is_some_and(|(first, last)| last.0 - first.0 >= RATE_OVER);
         let was_as_low = |(_, now): (i64, u64)| {
             let last = purged.last();
             last.is_some_and(|last| free.iter().any(|(at, free)| at < last && *free <= now))
@@ -149,7 +151,7 @@ impl Outlook {
         Self {
             a_day: rate.map(|rate| whole(-rate * per_day())),
             limit_at: last.zip(rate).zip(kept).and_then(|((last, rate), kept)| reaches(last, rate, kept)),
-            kept_by_purge: rate.is_none_or(|rate| rate < 0.0) && last.is_some_and(was_as_low),
+            kept_by_purge: rate.is_none_or(|rate| rate < 0.0) && is_long && last.is_some_and(was_as_low),
         }
     }
 }
@@ -266,6 +268,17 @@ mod tests {
         let found = disk_past(&rows, vec![], &[keeps("/a", 1, 0), keeps("/b", 1, 0)], 10);
         assert_eq!((found.file_systems[0].limit_at, found.file_systems[0].bytes_a_day < Some(0)), (None, true));
         assert_eq!((found.file_systems[1].limit_at, found.file_systems[1].bytes_a_day), (None, None));
+    }
+
+    #[test]
+    fn of_a_young_host_nobody_says_that_the_purge_keeps_it() {
+        let hour = 3_600_000;
+        let of = |hours: i64| {
+            let free: Vec<(i64, u64)> = (0..=hours).map(|at| (at * hour, 5 + u64::from(at == 1))).collect();
+            Outlook::of(&free, 100, Some(1), &(1..=hours).map(|at| at * hour - 1).collect::<Vec<_>>())
+        };
+        assert_eq!((of(1).a_day, of(1).kept_by_purge), (None, false));
+        assert_eq!((of(3).a_day, of(3).kept_by_purge), (None, true), "it takes something all the time");
     }
 
     #[test]
