@@ -168,6 +168,9 @@ fn only_administrators_change_anything() {
     }
 }
 
+/// What is said where jobs run and the chain does not.
+const WITHOUT_CHAIN: &str = "the image chain does not run";
+
 #[test]
 fn a_daemon_for_the_chain_alone_does_not_start_without_it_and_one_with_jobs_does() {
     let (chain, _) = Chain::diamond("");
@@ -183,9 +186,7 @@ fn a_daemon_for_the_chain_alone_does_not_start_without_it_and_one_with_jobs_does
         let output = output(&format!("slots = 0\n{toml}"));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains(said), "{toml}: {text}");
-        warns(&chain, toml, &["the image chain does not run", said]);
-        let refused = chain.run(&["status"]);
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("the image chain does not run"), "{refused:?}");
+        warns(&chain, toml, &[WITHOUT_CHAIN, said]);
     };
     fails("[gitlab]\ntoken_file = '/nowhere/token'", "/nowhere/token");
     std::fs::write(&database, "not a database at all").unwrap();
@@ -208,6 +209,10 @@ fn warns(chain: &Chain, toml: &str, words: &[&str]) {
     Runner::new(&chain.host).play(&Job::new(&image).script(&["echo hello"])).expect(State::Success);
     let warnings = chain.host.status()["daemon"]["warnings"].to_string();
     assert!(words.iter().all(|words| warnings.contains(words)), "{toml}: {warnings}");
+    let status = chain.run(&["status"]);
+    let has_chain = !words.contains(&WITHOUT_CHAIN);
+    let said = String::from_utf8_lossy(&status.stderr);
+    assert!(status.status.success() == has_chain && said.contains(WITHOUT_CHAIN) != has_chain, "{toml}: {status:?}");
     chain.host.end_daemon(Signal::SIGTERM);
 }
 
