@@ -148,10 +148,11 @@ impl Outlook {
             let last = purged.last();
             last.is_some_and(|last| free.iter().any(|(at, free)| at < last && *free <= now))
         };
+        let a_day = rate.map(|rate| whole(-rate * per_day()));
         Self {
-            a_day: rate.map(|rate| whole(-rate * per_day())),
+            a_day,
             limit_at: last.zip(rate).zip(kept).and_then(|((last, rate), kept)| reaches(last, rate, kept)),
-            kept_by_purge: rate.is_none_or(|rate| rate < 0.0) && is_long && last.is_some_and(was_as_low),
+            kept_by_purge: a_day.is_none_or(|less| less > 0) && is_long && last.is_some_and(was_as_low),
         }
     }
 }
@@ -279,6 +280,10 @@ mod tests {
         };
         assert_eq!((of(1).a_day, of(1).kept_by_purge), (None, false));
         assert_eq!((of(3).a_day, of(3).kept_by_purge), (None, true), "it takes something all the time");
+        // What stays as it is would not fill.
+        let same: Vec<(i64, u64)> = (0..48).map(|at| (at * hour, 1_000_000)).collect();
+        let same = Outlook::of(&same, 1 << 20, Some(1), &[24 * hour - 1]);
+        assert_eq!((same.a_day, same.kept_by_purge), (Some(0), false));
     }
 
     #[test]
