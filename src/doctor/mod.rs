@@ -23,6 +23,7 @@ mod run;
 mod runner;
 mod runner_config;
 mod runner_unit;
+mod seen;
 mod selinux;
 mod service;
 mod socket;

@@ -13,6 +13,7 @@ mod layout;
 mod live;
 mod login;
 mod moment;
+mod paths;
 mod plot;
 mod render;
 mod routes;

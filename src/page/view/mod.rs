@@ -4,6 +4,7 @@ pub mod disk;
 pub mod doctor;
 pub mod followed;
 pub mod now;
+mod outlook;
 pub mod past;
 pub mod timeline;
 
