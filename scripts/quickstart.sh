@@ -17,7 +17,7 @@ scripts/prepare.sh --for quickstart
 programs=$(realpath -m "${CARGO_TARGET_DIR:-target}/release")
 . scripts/lib/throwaway.sh
 
-say "building (a minute or two the first time)"
+say "building (the first time some ten minutes on two cores)"
 scripts/build.sh --release
 
 say "setting up a podman storage and a windlassd of their own in a temporary directory"
